@@ -1,0 +1,1 @@
+//! Node, peers, policy: read from the repository's git config.

@@ -1,0 +1,133 @@
+//! What a message file's name says (<https://cr.yp.to/proto/maildir.html>; Dovecot's `,S=` `,W=`; Mailutils' `,u=` `,a=`;
+//! mbsync's `,U=`).
+//!
+//! ```text
+//! 1795466045.M650136P12598.vm,S=2345,W=2400,U=17:2,FS
+//! └──────── unique name, attributes included ──┘└info┘
+//! ```
+//!
+//! The *unique name* is all before the last `:2,`, or else before the first `:`. The *identity* of a message within its
+//! folder is the unique name without the attributes that a program changes in a message's lifetime (`,u=`, `,a=`, `,U=`):
+//! two names of one identity are one message.
+
+/// Attributes in a name that may change while the message stays the same: Mailutils' UID and attribute set, mbsync's UID.
+const UNSTABLE: [&[u8]; 3] = [b",u=", b",a=", b",U="];
+
+/// Splits a file name into the unique name and the info after the colon (`None` where there is no colon).
+#[must_use]
+pub fn split(visible: &[u8]) -> (&[u8], Option<&[u8]>) {
+    if let Some(at) = visible.windows(3).rposition(|three| three == b":2,") {
+        return (&visible[..at], Some(&visible[at + 1..]));
+    }
+    match visible.iter().position(|&byte| byte == b':') {
+        Some(at) => (&visible[..at], Some(&visible[at + 1..])),
+        None => (visible, None),
+    }
+}
+
+/// The unique name: all before the last `:2,` (or the first `:`).
+#[must_use]
+pub fn unique(visible: &[u8]) -> &[u8] {
+    split(visible).0
+}
+
+/// The flag and keyword letters after `:2,`; empty where there are none.
+#[must_use]
+pub fn flags(visible: &[u8]) -> &[u8] {
+    split(visible)
+        .1
+        .and_then(|info| info.strip_prefix(b"2,"))
+        .unwrap_or(b"")
+}
+
+/// What identifies the message within its folder: the unique name without `,u=`, `,a=` and `,U=` attributes.
+#[must_use]
+pub fn identity(visible: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    let unique = unique(visible);
+    if !unique.windows(3).any(|three| UNSTABLE.contains(&three)) {
+        return unique.into();
+    }
+    let mut kept = Vec::with_capacity(unique.len());
+    for (at, part) in unique.split(|&byte| byte == b',').enumerate() {
+        let unstable = at > 0 && UNSTABLE.iter().any(|key| part.starts_with(&key[1..]));
+        if !unstable {
+            if at > 0 {
+                kept.push(b',');
+            }
+            kept.extend_from_slice(part);
+        }
+    }
+    kept.into()
+}
+
+/// `unique` with the given flags, as it is written in `cur/`: `UNIQUE:2,FLAGS`, letters sorted and each once.
+#[must_use]
+pub fn with_flags(unique: &[u8], flags: &[u8]) -> Vec<u8> {
+    let mut letters = flags.to_vec();
+    letters.sort_unstable();
+    letters.dedup();
+    [unique, b":2,", &letters].concat()
+}
+
+/// The delivery time in whole seconds that leads the name; `None` unless it starts with 1 to 12 digits and a dot.
+#[must_use]
+pub fn delivery_time(visible: &[u8]) -> Option<i64> {
+    let digits = visible
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    if digits == 0 || digits > 12 || visible.get(digits) != Some(&b'.') {
+        return None;
+    }
+    std::str::from_utf8(&visible[..digits]).ok()?.parse().ok()
+}
+
+/// The size in bytes that a `,S=` attribute claims.
+#[must_use]
+pub fn claimed_size(visible: &[u8]) -> Option<u64> {
+    let part = unique(visible)
+        .split(|&byte| byte == b',')
+        .skip(1)
+        .find_map(|part| part.strip_prefix(b"S="))?;
+    if part.is_empty()
+        || part.len() > 18
+        || !part.iter().all(u8::is_ascii_digit)
+        || (part.len() > 1 && part[0] == b'0')
+    {
+        return None;
+    }
+    std::str::from_utf8(part).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unique_name_ends_at_the_last_info() {
+        assert_eq!(unique(b"1.M2.vm,S=3:2,FS"), b"1.M2.vm,S=3");
+        assert_eq!(unique(b"a:2,b:2,S"), b"a:2,b");
+        assert_eq!(unique(b"a:1,b"), b"a");
+        assert_eq!(flags(b"a:2,FSab"), b"FSab");
+        assert_eq!(flags(b"a:1,FS"), b"");
+        assert_eq!(flags(b"a"), b"");
+    }
+
+    #[test]
+    fn identity_drops_what_a_server_may_change() {
+        assert_eq!(&*identity(b"1.2.vm,S=3,U=7:2,S"), b"1.2.vm,S=3");
+        assert_eq!(&*identity(b"1.2.vm,u=9,S=3,a=5"), b"1.2.vm,S=3");
+        assert_eq!(&*identity(b",u=9"), b"");
+        assert_eq!(&*identity(b"1.2.vm"), b"1.2.vm");
+    }
+
+    #[test]
+    fn times_and_sizes_are_read_only_where_they_are_canonical() {
+        assert_eq!(delivery_time(b"1795466045.M6.vm"), Some(1_795_466_045));
+        assert_eq!(delivery_time(b"1795466045"), None);
+        assert_eq!(delivery_time(b".1"), None);
+        assert_eq!(claimed_size(b"1.vm,S=20,W=21:2,S"), Some(20));
+        assert_eq!(claimed_size(b"1.vm,S=020"), None);
+        assert_eq!(claimed_size(b"S=20"), None);
+    }
+}

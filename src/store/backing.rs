@@ -1,0 +1,147 @@
+//! The seam between the filesystem and the store: what the live tree needs from below ([`Backing`]), and what the store
+//! tells the live tree ([`LiveView`]). Tests put an in-memory backing under the filesystem.
+
+use std::io;
+use std::path::Path;
+
+use crate::maildir::{Attrs, HashKind, MailboxFacts, Oid, Op, TreePath};
+
+/// What a committed directory entry is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EntryKind {
+    /// A directory; its tree's id lists it.
+    Dir,
+    /// A file, with the attributes its hidden name carries.
+    File(Attrs),
+}
+
+/// One entry of a committed directory, tries flattened and names decoded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Visible name.
+    pub name: Vec<u8>,
+    /// Tree or blob id.
+    pub oid: Oid,
+    /// Directory or file.
+    pub kind: EntryKind,
+}
+
+/// What the live tree needs of the store. Methods may be called from any thread; those that touch the disk say so.
+pub trait Backing: Send + Sync {
+    /// The repository's hash function.
+    fn kind(&self) -> HashKind;
+
+    /// The id of a blob with this content. No I/O.
+    fn hash(&self, content: &[u8]) -> Oid;
+
+    /// The root tree the mount starts from; `None` for an empty store.
+    fn root(&self) -> Option<Oid>;
+
+    /// Lists a committed directory. Reads the repository.
+    ///
+    /// # Errors
+    /// `EIO` where an object is missing or damaged.
+    fn load_dir(&self, tree: Oid) -> io::Result<Vec<Entry>>;
+
+    /// The facts of a committed folder; `None` where the folder has none. Reads the repository.
+    ///
+    /// # Errors
+    /// `EIO` where an object is missing or damaged.
+    fn load_mailbox(&self, tree: Oid) -> io::Result<Option<MailboxFacts>>;
+
+    /// The content of a committed blob. Reads the repository.
+    ///
+    /// # Errors
+    /// `EIO` where the object is missing or damaged.
+    fn read_blob(&self, oid: Oid) -> io::Result<Vec<u8>>;
+
+    /// The inline content that record `seq` brought, while the journal still holds it.
+    ///
+    /// # Errors
+    /// `ENOENT` once the record is recycled: the content is then a blob, and [`LiveView::committed`] has said so before.
+    fn read_pending(&self, seq: u64) -> io::Result<Vec<u8>>;
+
+    /// Appends an operation to the journal and returns its sequence number. Called with the namespace locked, so the order of records
+    /// is the order of changes. Returns before it is durable.
+    ///
+    /// # Errors
+    /// `ENOSPC` where the journal cannot take it, `EIO` where the store is poisoned; nothing was recorded then.
+    fn append(&self, op: &Op) -> io::Result<u64>;
+
+    /// Waits until record `seq` and all before it are durable. Called without any lock.
+    ///
+    /// # Errors
+    /// `EIO` where the sync failed: the store is poisoned from then on.
+    fn wait_durable(&self, seq: u64) -> io::Result<()>;
+
+    /// The directory for server-local files: `local/tree`, which mirrors the paths of the mount.
+    fn local_tree(&self) -> &Path;
+
+    /// The directory for spilled content: `local/spill`. Content of a [`crate::maildir::Content::Spilled`] record is the file named
+    /// by the blob's hexadecimal id, synced (file and directory) before the record is appended. The store removes it once
+    /// the blob is durable in the repository.
+    fn spill_dir(&self) -> &Path;
+}
+
+/// One change of the live tree that the store asks for after a braid. Applied in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A file appears or replaces what is at `path`.
+    Put {
+        /// Where.
+        path: TreePath,
+        /// Its blob.
+        oid: Oid,
+        /// Its attributes.
+        attrs: Attrs,
+    },
+    /// A file or directory is renamed; the inode stays.
+    Rename {
+        /// Old path.
+        from: TreePath,
+        /// New path.
+        to: TreePath,
+    },
+    /// A file disappears.
+    Remove {
+        /// Which.
+        path: TreePath,
+    },
+    /// A directory appears, with all that its tree holds.
+    Mkdir {
+        /// Where.
+        path: TreePath,
+        /// Its tree.
+        tree: Oid,
+    },
+    /// A directory and all below it disappear.
+    RemoveDir {
+        /// Which.
+        path: TreePath,
+    },
+    /// A file's attributes (UID, mtime, extension fields) are replaced.
+    SetAttrs {
+        /// Which.
+        path: TreePath,
+        /// The new attributes.
+        attrs: Attrs,
+    },
+    /// A folder's facts are replaced.
+    SetMailbox {
+        /// The folder.
+        folder: TreePath,
+        /// The new facts.
+        facts: MailboxFacts,
+    },
+}
+
+/// What the store tells the live tree.
+pub trait LiveView: Send + Sync {
+    /// All records up to and including `seq` are durable in the repository: content that was pending is a blob now, and spilled
+    /// files may go as soon as this returns.
+    fn committed(&self, seq: u64);
+
+    /// Applies a braid's changes if the last record appended is still `seq`; `false`, and nothing done, where operations have arrived
+    /// since. Kernel caches are invalidated, from a thread of their own, before it counts as seen.
+    fn braided(&self, seq: u64, changes: &[Change]) -> bool;
+}

@@ -1,0 +1,5 @@
+//! The one owner of the head: drains the journal, commits, and braids into the live tree.
+
+pub mod backing;
+
+pub use backing::{Backing, Change, Entry, EntryKind, LiveView};

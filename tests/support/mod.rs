@@ -1,0 +1,1 @@
+//! What several test modules share: temporary stores, a mounted mailbraid, waiting.
