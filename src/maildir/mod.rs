@@ -4,6 +4,7 @@
 //! its attributes become one git tree entry ([`hidden`]), what a path means to us ([`class`]), and what an operation
 //! is ([`op`]).
 
+pub mod change;
 pub mod class;
 pub mod codec;
 pub mod hidden;
@@ -13,6 +14,7 @@ pub mod oid;
 pub mod op;
 pub mod path;
 
+pub use change::Change;
 pub use class::PathClass;
 pub use hidden::Attrs;
 pub use mailbox::MailboxFacts;

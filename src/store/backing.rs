@@ -4,7 +4,9 @@
 use std::io;
 use std::path::Path;
 
-use crate::maildir::{Attrs, HashKind, MailboxFacts, Oid, Op, TreePath};
+use crate::maildir::{Attrs, HashKind, MailboxFacts, Oid, Op};
+
+pub use crate::maildir::Change;
 
 /// What a committed directory entry is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,58 +83,6 @@ pub trait Backing: Send + Sync {
     /// by the blob's hexadecimal id, synced (file and directory) before the record is appended. The store removes it once
     /// the blob is durable in the repository.
     fn spill_dir(&self) -> &Path;
-}
-
-/// One change of the live tree that the store asks for after a braid. Applied in order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// A file appears or replaces what is at `path`.
-    Put {
-        /// Where.
-        path: TreePath,
-        /// Its blob.
-        oid: Oid,
-        /// Its attributes.
-        attrs: Attrs,
-    },
-    /// A file or directory is renamed; the inode stays.
-    Rename {
-        /// Old path.
-        from: TreePath,
-        /// New path.
-        to: TreePath,
-    },
-    /// A file disappears.
-    Remove {
-        /// Which.
-        path: TreePath,
-    },
-    /// A directory appears, with all that its tree holds.
-    Mkdir {
-        /// Where.
-        path: TreePath,
-        /// Its tree.
-        tree: Oid,
-    },
-    /// A directory and all below it disappear.
-    RemoveDir {
-        /// Which.
-        path: TreePath,
-    },
-    /// A file's attributes (UID, mtime, extension fields) are replaced.
-    SetAttrs {
-        /// Which.
-        path: TreePath,
-        /// The new attributes.
-        attrs: Attrs,
-    },
-    /// A folder's facts are replaced.
-    SetMailbox {
-        /// The folder.
-        folder: TreePath,
-        /// The new facts.
-        facts: MailboxFacts,
-    },
 }
 
 /// What the store tells the live tree.
