@@ -1,5 +1,8 @@
 //! All integration tests, one binary. Run with `tests/run`, which installs what they need.
 
+// A bench that takes these modules uses more of them than the tests do.
+#[allow(dead_code)]
+mod bench;
 mod codecs;
 mod history;
 mod house;
