@@ -7,6 +7,7 @@
 pub mod change;
 pub mod class;
 pub mod codec;
+pub mod entry;
 pub mod hidden;
 pub mod mailbox;
 pub mod name;
@@ -16,6 +17,7 @@ pub mod path;
 
 pub use change::Change;
 pub use class::PathClass;
+pub use entry::{Entry, EntryKind};
 pub use hidden::Attrs;
 pub use mailbox::MailboxFacts;
 pub use oid::{HashKind, Oid};

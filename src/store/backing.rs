@@ -4,29 +4,9 @@
 use std::io;
 use std::path::Path;
 
-use crate::maildir::{Attrs, HashKind, MailboxFacts, Oid, Op};
+use crate::maildir::{Entry, HashKind, MailboxFacts, Oid, Op};
 
 pub use crate::maildir::Change;
-
-/// What a committed directory entry is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum EntryKind {
-    /// A directory; its tree's id lists it.
-    Dir,
-    /// A file, with the attributes its hidden name carries.
-    File(Attrs),
-}
-
-/// One entry of a committed directory, tries flattened and names decoded.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// Visible name.
-    pub name: Vec<u8>,
-    /// Tree or blob id.
-    pub oid: Oid,
-    /// Directory or file.
-    pub kind: EntryKind,
-}
 
 /// What the live tree needs of the store. Methods may be called from any thread; those that touch the disk say so.
 pub trait Backing: Send + Sync {

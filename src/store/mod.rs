@@ -2,4 +2,5 @@
 
 pub mod backing;
 
-pub use backing::{Backing, Change, Entry, EntryKind, LiveView};
+pub use crate::maildir::{Entry, EntryKind};
+pub use backing::{Backing, Change, LiveView};
