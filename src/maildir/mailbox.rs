@@ -13,6 +13,9 @@ pub struct MailboxFacts {
     pub guid: Option<Vec<u8>>,
     /// Keyword names by letter, `0` = `a` … `25` = `z`.
     pub keywords: BTreeMap<u8, Vec<u8>>,
+    /// The greatest UIDVALIDITY issued to any folder at or below this directory (`dovecot-uidvalidity`), so that a folder made anew
+    /// gets a greater one; 0 while none was issued. Braids take the greater.
+    pub uid_validity_issued: u32,
     /// Header fields of `dovecot-uidlist` that we do not interpret, by key.
     pub ext: BTreeMap<u8, Vec<u8>>,
 }
