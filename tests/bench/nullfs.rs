@@ -4,7 +4,9 @@
 //! It is whole enough to run a mail server on: create, write, rename, link, unlink, mkdir, rmdir, symlink, snapshot listings,
 //! times, truncation, mmap. Permissions are not checked (no `default_permissions`), ownership is stored.
 //!
-//! - OPEN and FLUSH are answered with ENOSYS, so the kernel opens and closes without asking (`FUSE_NO_OPEN_SUPPORT`).
+//! - OPEN, FLUSH and OPENDIR are answered with ENOSYS, so the kernel opens and closes without asking (`FUSE_NO_OPEN_SUPPORT`,
+//!   `FUSE_NO_OPENDIR_SUPPORT`), and keeps listings in its page cache; CREATE too, so that it makes files with MKNOD, which leaves
+//!   no handle to RELEASE.
 //! - A directory entry has a cookie that grows with each new name and stays through a rename within the directory: a listing
 //!   read in several pieces shows every entry once, whatever is renamed meanwhile.
 //! - Entries and attributes may be kept by the kernel for ever: nobody else changes them.
@@ -17,15 +19,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyStatfs, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
+    BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
 use parking_lot::Mutex;
 
 /// The kernel may keep what it was told for this long.
 const TTL: Duration = Duration::from_secs(1 << 30);
+
+/// Threads that serve requests.
+const THREADS: usize = 2;
 
 /// The mount configuration, as our own mount has it.
 pub fn config() -> Config {
@@ -36,7 +41,7 @@ pub fn config() -> Config {
         MountOption::NoAtime,
     ];
     config.acl = SessionACL::All;
-    config.n_threads = Some(2);
+    config.n_threads = Some(THREADS);
     config.clone_fd = true;
     config
 }
@@ -414,6 +419,7 @@ impl Filesystem for NullFs {
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_NO_OPEN_SUPPORT,
+            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
         ] {
             // A kernel without it works too, slower.
             let _ = config.add_capabilities(wanted);
@@ -602,29 +608,16 @@ impl Filesystem for NullFs {
 
     fn create(
         &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let file = Kind::File(Arc::default());
-        let made = self
-            .nodes
-            .lock()
-            .add(req, parent.0, name.as_bytes(), file, mode & !umask);
-        match made {
-            Ok(attr) => reply.created(
-                &TTL,
-                &attr,
-                Generation(0),
-                FileHandle(0),
-                FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
-            ),
-            Err(errno) => reply.error(errno),
-        }
+        // The kernel falls back to MKNOD, once and for all: no handle, so no RELEASE for every file made.
+        reply.error(Errno::ENOSYS);
     }
 
     fn read(
@@ -691,10 +684,7 @@ impl Filesystem for NullFs {
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.opened(
-            FileHandle(0),
-            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
-        );
+        reply.error(Errno::ENOSYS);
     }
 
     fn readdir(
