@@ -5,7 +5,7 @@
 //! A delivery is durable when its `rename` returns, and nothing else on the disk may be waited for by then. An append to a growing file costs
 //! `fdatasync` 250–290 µs, because the file's size is metadata and metadata is a journal commit of the filesystem below;
 //! overwriting blocks that were allocated *and filled* before costs 130–155 µs. So records go into preallocated, zero-filled
-//! [segments](segment), and a delivery touches no metadata: the next segment is made ahead by a thread of the journal.
+//! segments, and a delivery touches no metadata: the next segment is made ahead by a thread of the journal.
 //! Many waiters share one sync.
 //!
 //! The journal is also the queue of the store thread, which reads records in order, commits them, and releases them. A segment

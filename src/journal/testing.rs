@@ -68,15 +68,24 @@ fn any_content() -> impl Strategy<Value = Content> {
 
 fn any_facts() -> impl Strategy<Value = MailboxFacts> {
     let guid = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..33));
-    (any::<u32>(), any::<u32>(), guid, any_map(), any_map()).prop_map(
-        |(uid_validity, uid_next, guid, keywords, ext)| MailboxFacts {
-            uid_validity,
-            uid_next,
-            guid,
-            keywords,
-            ext,
-        },
+    (
+        any::<u32>(),
+        any::<u32>(),
+        guid,
+        any_map(),
+        any::<u32>(),
+        any_map(),
     )
+        .prop_map(
+            |(uid_validity, uid_next, guid, keywords, uid_validity_issued, ext)| MailboxFacts {
+                uid_validity,
+                uid_next,
+                guid,
+                keywords,
+                uid_validity_issued,
+                ext,
+            },
+        )
 }
 
 /// An operation of any kind with any bytes in it.

@@ -110,6 +110,9 @@ fn proven(bench: &Bench) -> u64 {
 
 fn inflict(bench: &Bench, harm: &Harm) {
     let numbers = bench.segments();
+    if numbers.is_empty() {
+        return;
+    }
     let (segment, at) = match harm {
         Harm::Byte(segment, at, _) | Harm::Hole(segment, at, _) | Harm::Truncate(segment, at) => {
             (segment, at)
