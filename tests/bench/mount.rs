@@ -6,10 +6,12 @@
 //!
 //! Arguments: names (or parts of names) of works to do; `--rounds N`; `--without PLACE`.
 
+mod arguments;
 // Another bench uses the rest.
 #[allow(dead_code)]
 mod mail;
 mod nullfs;
+#[allow(dead_code)]
 mod places;
 mod report;
 
@@ -19,6 +21,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use arguments::Arguments;
 use mail::{MailGen, maildir};
 use places::{BINDFS, EXT4, MAILBRAID, NULLFS, Place};
 use report::Report;
@@ -62,40 +65,14 @@ const WORKS: [(&str, Work); 10] = [
 ];
 
 fn main() -> Result<(), Error> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, mountpoint] = arguments.as_slice()
-        && flag == places::SERVE_NULLFS
-    {
-        nullfs::serve(Path::new(mountpoint))?;
+    if places::served_nullfs()? {
         return Ok(());
     }
-    let mut rounds = 7;
-    let (mut wanted, mut without) = (Vec::new(), Vec::new());
-    let mut arguments = arguments.into_iter();
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--rounds" => rounds = arguments.next().ok_or("--rounds needs a number")?.parse()?,
-            "--without" => without.push(arguments.next().ok_or("--without needs a place")?),
-            // What cargo itself passes.
-            "--bench" => {}
-            _ => wanted.push(argument),
-        }
-    }
+    let arguments = Arguments::parse(std::env::args().skip(1), 7)?;
     let base = tempfile::Builder::new()
         .prefix("bench-mount-")
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    type Make = fn(&Path) -> io::Result<Place>;
-    let makers: [(&str, Make); 4] = [
-        (EXT4, Place::plain),
-        (BINDFS, Place::bindfs),
-        (NULLFS, Place::nullfs),
-        (MAILBRAID, Place::mailbraid),
-    ];
-    let mut places = makers
-        .into_iter()
-        .filter(|(name, _)| !without.iter().any(|other| other == name))
-        .map(|(_, make)| make(base.path()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut places = places::all(base.path(), None, |place| arguments.has(place))?;
     for place in &places {
         eprintln!("preparing {}", place.name);
         prepare(place)?;
@@ -109,11 +86,11 @@ fn main() -> Result<(), Error> {
         mail: MailGen::new(1).sized(MAIL_SIZE).bytes,
         round: 0,
     };
-    for round in 0..rounds {
+    for round in 0..arguments.rounds {
         bench.round = round;
-        eprintln!("round {} of {rounds}", round + 1);
+        eprintln!("round {} of {}", round + 1, arguments.rounds);
         for (name, work) in WORKS {
-            if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
+            if !arguments.wants(name) {
                 continue;
             }
             for turn in 0..places.len() {

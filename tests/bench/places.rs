@@ -19,6 +19,43 @@ pub const MAILBRAID: &str = "mailbraid";
 /// Argument with which a bench runs as the null filesystem's server: so it is a process of its own, as all others are.
 pub const SERVE_NULLFS: &str = "--serve-nullfs";
 
+/// Serves the null filesystem where this process was started to do that ([`SERVE_NULLFS`]); whether it was.
+///
+/// # Errors
+/// Where it does not mount.
+pub fn served_nullfs() -> io::Result<bool> {
+    let mut words = std::env::args().skip(1);
+    match (words.next(), words.next()) {
+        (Some(word), Some(mountpoint)) if word == SERVE_NULLFS => {
+            super::nullfs::serve(Path::new(&mountpoint))?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The user and group that all files are to belong to; `None`: whoever runs the bench.
+pub type Owner = Option<(u32, u32)>;
+
+/// Every place, in the order in which they are shown: [`EXT4`], [`BINDFS`], [`NULLFS`], [`MAILBRAID`]; those that `wanted` names.
+///
+/// # Errors
+/// Where one cannot be made.
+pub fn all(base: &Path, owner: Owner, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Place>> {
+    type Make = fn(&Path, Owner) -> io::Result<Place>;
+    let makers: [(&str, Make); 4] = [
+        (EXT4, Place::plain),
+        (BINDFS, Place::bindfs),
+        (NULLFS, Place::nullfs),
+        (MAILBRAID, Place::mailbraid),
+    ];
+    makers
+        .into_iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(_, make)| make(base, owner))
+        .collect()
+}
+
 /// A directory to work in.
 pub struct Place {
     /// One of the names above.
@@ -28,6 +65,7 @@ pub struct Place {
     server: Option<Server>,
     /// mailbraid's store.
     store: Option<PathBuf>,
+    owner: Owner,
 }
 
 /// A process that serves a mount.
@@ -82,14 +120,15 @@ impl Place {
     ///
     /// # Errors
     /// Those of mkdir.
-    pub fn plain(base: &Path) -> io::Result<Self> {
+    pub fn plain(base: &Path, owner: Owner) -> io::Result<Self> {
         let dir = base.join("plain");
-        fs::create_dir(&dir)?;
+        make_dir(&dir, owner)?;
         Ok(Self {
             name: EXT4,
             dir,
             server: None,
             store: None,
+            owner,
         })
     }
 
@@ -97,9 +136,9 @@ impl Place {
     ///
     /// # Errors
     /// Where bindfs is missing or does not mount.
-    pub fn bindfs(base: &Path) -> io::Result<Self> {
+    pub fn bindfs(base: &Path, owner: Owner) -> io::Result<Self> {
         let (below, dir) = (base.join("bindfs-below"), base.join("bindfs"));
-        fs::create_dir(&below)?;
+        make_dir(&below, owner)?;
         fs::create_dir(&dir)?;
         let mut command = Command::new("bindfs");
         command.arg("-f").arg(&below).arg(&dir);
@@ -110,6 +149,7 @@ impl Place {
             dir,
             server: Some(server),
             store: None,
+            owner,
         })
     }
 
@@ -117,7 +157,7 @@ impl Place {
     ///
     /// # Errors
     /// Where it does not mount.
-    pub fn nullfs(base: &Path) -> io::Result<Self> {
+    pub fn nullfs(base: &Path, owner: Owner) -> io::Result<Self> {
         let dir = base.join("nullfs");
         fs::create_dir(&dir)?;
         let mut command = Command::new(std::env::current_exe()?);
@@ -127,6 +167,7 @@ impl Place {
             server: Some(Server::start(command, &dir)?),
             dir,
             store: None,
+            owner,
         })
     }
 
@@ -134,14 +175,15 @@ impl Place {
     ///
     /// # Errors
     /// Where it does not mount.
-    pub fn mailbraid(base: &Path) -> io::Result<Self> {
+    pub fn mailbraid(base: &Path, owner: Owner) -> io::Result<Self> {
         let (store, dir) = (base.join("store"), base.join("mailbraid"));
         fs::create_dir(&dir)?;
         Ok(Self {
             name: MAILBRAID,
-            server: Some(Server::start(mailbraid_command(&store, &dir), &dir)?),
+            server: Some(Server::start(mailbraid_command(&store, &dir, owner), &dir)?),
             dir,
             store: Some(store),
+            owner,
         })
     }
 
@@ -153,7 +195,7 @@ impl Place {
         if let Some(store) = &self.store {
             self.server = None;
             self.server = Some(Server::start(
-                mailbraid_command(store, &self.dir),
+                mailbraid_command(store, &self.dir, self.owner),
                 &self.dir,
             )?);
         }
@@ -179,10 +221,23 @@ impl Place {
     }
 }
 
-fn mailbraid_command(store: &Path, mountpoint: &Path) -> Command {
+fn mailbraid_command(store: &Path, mountpoint: &Path, owner: Owner) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mailbraid"));
     command.arg("mount").arg(store).arg(mountpoint).arg("-f");
+    if let Some((uid, gid)) = owner {
+        command
+            .arg("-o")
+            .arg(format!("allow_other,uid={uid},gid={gid}"));
+    }
     command
+}
+
+fn make_dir(dir: &Path, owner: Owner) -> io::Result<()> {
+    fs::create_dir(dir)?;
+    match owner {
+        Some((uid, gid)) => std::os::unix::fs::chown(dir, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
 }
 
 /// Drops the page cache, dentries and inodes of the whole machine. Needs root.
@@ -210,4 +265,9 @@ pub fn filesystem_of(dir: &Path) -> io::Result<String> {
         .filter(|(mountpoint, _)| dir.starts_with(mountpoint))
         .max_by_key(|(mountpoint, _)| mountpoint.len())
         .map_or_else(|| "unknown".into(), |(_, kind)| kind.to_owned()))
+}
+
+/// A place's name as a file name.
+pub fn slug(name: &str) -> String {
+    name.to_lowercase().replace(' ', "-")
 }
