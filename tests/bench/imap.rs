@@ -49,9 +49,7 @@ struct Site {
 impl Site {
     fn start(place: &Place, index: Option<PathBuf>) -> Result<Self, Error> {
         // The user's Maildir is `u` below a root of its own, so that the two Dovecots of a place do not meet.
-        let root = place
-            .dir
-            .join(if index.is_some() { "off" } else { "on" });
+        let root = place.dir.join(if index.is_some() { "off" } else { "on" });
         tools::mail_dir(&root);
         if let Some(index) = &index {
             tools::mail_dir(index);
@@ -132,7 +130,9 @@ fn main() -> Result<(), Error> {
     let mut sites = Vec::new();
     for place in &places {
         eprintln!("preparing {}", place.name);
-        let index = base.path().join(format!("index-{}", places::slug(place.name)));
+        let index = base
+            .path()
+            .join(format!("index-{}", places::slug(place.name)));
         sites.push([Site::start(place, Some(index))?, Site::start(place, None)?]);
     }
     let mut reports = [(OFF, Report::default()), (ON, Report::default())];
@@ -198,13 +198,21 @@ fn lmtp(site: &Site, place: &Place) -> Result<(usize, f64), Error> {
 /// The folder that holds the thousand messages in this round; they are moved to the other one in each.
 fn filled(site: &Site) -> [&'static str; 2] {
     let (_, exists) = site.select("Work");
-    if exists > 0 { ["Work", "Other"] } else { ["Other", "Work"] }
+    if exists > 0 {
+        ["Work", "Other"]
+    } else {
+        ["Other", "Work"]
+    }
 }
 
 fn store(site: &Site, place: &Place) -> Result<(usize, f64), Error> {
     let [folder, _] = filled(site);
     let (mut client, exists) = site.select(folder);
-    let sign = if site.round % 2 == 0 { '+' } else { '-' };
+    let sign = if site.round.is_multiple_of(2) {
+        '+'
+    } else {
+        '-'
+    };
     let start = quiet(place)?;
     for number in 1..=exists {
         client.ok(&format!("STORE {number} {sign}FLAGS (\\Flagged)"));
