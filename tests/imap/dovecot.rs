@@ -1,6 +1,6 @@
 //! Dovecot as a child of the test: IMAP on a port of a loopback address of its own, LMTP on a socket file, its log captured.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -87,12 +87,12 @@ impl Dovecot {
             mail_root: mail_root.to_owned(),
             address,
         };
-        dovecot.wait_ready();
+        dovecot.wait_ready(!options.prefix.is_empty());
         dovecot
     }
 
     #[track_caller]
-    fn wait_ready(&mut self) {
+    fn wait_ready(&mut self, elsewhere: bool) {
         let patience = Instant::now() + Duration::from_secs(30);
         let socket = self.lmtp_socket();
         loop {
@@ -103,8 +103,9 @@ impl Dovecot {
                 std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default(),
                 self.log(),
             );
-            // With a network namespace around it the port is not ours to reach; the socket file always is.
-            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+            // Another network namespace's port is not ours to reach; the socket file always is.
+            let lmtp = std::os::unix::net::UnixStream::connect(&socket).is_ok();
+            if lmtp && (elsewhere || TcpStream::connect(self.address).is_ok()) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));

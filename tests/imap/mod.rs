@@ -6,8 +6,10 @@
 // A harness: replication and benchmarks use parts that no test here does.
 #![allow(dead_code)]
 
+pub mod agents;
 pub mod client;
 pub mod courier;
+mod delivery;
 pub mod dovecot;
 mod equality;
 pub mod ground;
