@@ -130,20 +130,7 @@ impl Dovecot {
     /// A new connection, logged in as `user`.
     #[track_caller]
     pub fn login(&self, user: &str) -> Client {
-        // The port is opened a moment after the socket file that tells that Dovecot has started.
-        let patience = Instant::now() + Duration::from_secs(10);
-        let mut client = loop {
-            match Client::connect(self.address) {
-                Ok(client) => break client,
-                Err(error)
-                    if error.kind() == std::io::ErrorKind::ConnectionRefused
-                        && Instant::now() < patience =>
-                {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(error) => panic!("connect to Dovecot: {error}"),
-            }
-        };
+        let mut client = Client::connect(self.address).expect("connect to Dovecot");
         client.ok(&format!("LOGIN {user} secret"));
         client
     }
