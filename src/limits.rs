@@ -38,3 +38,43 @@ pub const JOURNAL_ROOM_MARGIN: u64 = 16 * INLINE_MAX as u64;
 /// Pause before a segment that could not be prepared is tried again: soon enough that space freed is felt at once, and
 /// idle on a disk that stays full.
 pub const JOURNAL_RETRY: Duration = Duration::from_millis(500);
+
+/// Newest store format (`mailbraid.format`) this program reads and the one it writes.
+pub const STORE_FORMAT: u32 = 1;
+
+/// How long we wait for a lock that another process holds on a ref or the config. git's own default is 0.1 s to 1 s; writers hold it
+/// for one sync.
+pub const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// Pause between two tries for a lock: short against a sync, long against a system call.
+pub const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// A head's lock of this age was left by a killed daemon: we hold the store's lock, and nobody holds the ref's longer than a sync takes.
+/// A remount after SIGKILL must not take longer.
+pub const HEAD_LOCK_STALE: Duration = Duration::from_secs(2);
+
+/// Any other lock of this age was left by a killed process: a push holds its ref's lock for the instant of the update.
+pub const REF_LOCK_STALE: Duration = Duration::from_secs(60);
+
+/// Pack slots of an open repository, fixed at open: the library fails at one pack more. Maintenance keeps packs far below; peers' pushes
+/// add one each in between.
+pub const PACK_SLOTS: u16 = 4096;
+
+/// More names than this below a trie node split it. Measured in the header of the module `history`.
+pub const TRIE_LEAF_MAX: usize = 64;
+
+/// Longest chain of tree deltas in a pack: git's own default for `pack.depth`.
+pub const DELTA_DEPTH: u16 = 50;
+
+/// zlib level of message blobs: level 1 does not compress base64 at all.
+pub const BLOB_LEVEL: u32 = 2;
+
+/// zlib level of trees and commits: small, and half of a tree is ids that no level compresses.
+pub const TREE_LEVEL: u32 = 1;
+
+/// Compressed bytes that are gathered before they are written as a pack of their own: bounds memory under an import, and is large enough
+/// that packs stay few.
+pub const PENDING_BYTES: usize = 64 * 1024 * 1024;
+
+/// Memory that loaded trie nodes may take between two commits. 100,000 messages are 8 MB of leaves.
+pub const TRIE_CACHE_BYTES: usize = 32 * 1024 * 1024;

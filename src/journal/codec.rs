@@ -8,8 +8,8 @@
 //! path    = bytes                                  ; slash-joined, no leading slash, no empty component
 //! oid     = length (20 or 32) that many bytes
 //! attrs   = has-uid (0 or 1) [uid] mtime size map  ; uid, size: number; mtime: zigzag number, seconds
-//! facts   = uid-validity uid-next has-guid (0 or 1) [bytes] map uid-validity-issued map
-//!                                                  ; guid, keywords, ext; the others are numbers
+//! facts   = uid-validity uid-next has-guid (0 or 1) [bytes] map uid-validity-issued map bytes
+//!                                                  ; guid, keywords, ext, unknown; the others are numbers
 //! content = 0 bytes | 1 | 2                        ; inline, spilled, existing
 //! bytes   = number that many bytes
 //! map     = number *(key bytes)                    ; keys strictly ascending
@@ -99,6 +99,7 @@ pub fn encode(op: &Op) -> Vec<u8> {
             out.map(&facts.keywords);
             out.number(facts.uid_validity_issued.into());
             out.map(&facts.ext);
+            out.bytes(&facts.unknown);
         }
     }
     out.0
@@ -318,6 +319,7 @@ impl<'a> In<'a> {
                     keywords: self.map()?,
                     uid_validity_issued: self.small()?,
                     ext: self.map()?,
+                    unknown: self.bytes()?.to_vec(),
                 },
             },
             _ => return None,

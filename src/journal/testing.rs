@@ -75,15 +75,19 @@ fn any_facts() -> impl Strategy<Value = MailboxFacts> {
         any_map(),
         any::<u32>(),
         any_map(),
+        proptest::collection::vec(any::<u8>(), 0..9),
     )
         .prop_map(
-            |(uid_validity, uid_next, guid, keywords, uid_validity_issued, ext)| MailboxFacts {
-                uid_validity,
-                uid_next,
-                guid,
-                keywords,
-                uid_validity_issued,
-                ext,
+            |(uid_validity, uid_next, guid, keywords, uid_validity_issued, ext, unknown)| {
+                MailboxFacts {
+                    uid_validity,
+                    uid_next,
+                    guid,
+                    keywords,
+                    uid_validity_issued,
+                    ext,
+                    unknown,
+                }
             },
         )
 }

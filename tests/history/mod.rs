@@ -1,1 +1,4 @@
-//! To be filled.
+//! The hidden repository: what plain git says about it, and what it costs.
+
+mod git_agrees;
+mod support;

@@ -1,0 +1,261 @@
+//! Deltas between two versions of one tree, computed entry by entry.
+//!
+//! ```text
+//! delta   size of the base, size of the result (7 bits a byte, least significant first), then instructions
+//! copy    1 o4 o3 o2 o1 s3 s2 s1 as bits, followed by the offset and size bytes whose bits are set; size 0 means 65,536
+//! insert  1 … 127, followed by that many bytes
+//! ```
+//!
+//! A generic search (git's, by rolling hash) costs time and finds 16-byte blocks; we know that both are sorted lists of entries,
+//! most of them equal. Two pointers walk them; where they differ, what the two gaps have in common at their ends is copied too. So a flag
+//! change is copy, insert a letter, copy.
+
+use super::super::tree;
+use crate::maildir::HashKind;
+
+/// A copy of fewer bytes costs as much as inserting them.
+const COPY_MIN: usize = 6;
+
+/// The delta that makes `new` of `old`; `None` where one of them is no tree of ours.
+pub(in crate::history) fn trees(old: &[u8], new: &[u8], kind: HashKind) -> Option<Vec<u8>> {
+    let mut delta = Delta::new(old, new);
+    let mut olds = tree::entries(old, kind);
+    let mut news = tree::entries(new, kind);
+    let (mut old_done, mut new_done) = (0, 0);
+    let (mut a, mut b) = (olds.next().transpose().ok()?, news.next().transpose().ok()?);
+    while let (Some(x), Some(y)) = (a, b) {
+        match tree::order(x.name, x.dir, y.name, y.dir) {
+            std::cmp::Ordering::Less => a = olds.next().transpose().ok()?,
+            std::cmp::Ordering::Greater => b = news.next().transpose().ok()?,
+            std::cmp::Ordering::Equal => {
+                if x.id == y.id {
+                    delta.gap(old_done..x.start, new_done..y.start);
+                    delta.copy(x.start, x.end - x.start);
+                    (old_done, new_done) = (x.end, y.end);
+                }
+                a = olds.next().transpose().ok()?;
+                b = news.next().transpose().ok()?;
+            }
+        }
+    }
+    delta.gap(old_done..old.len(), new_done..new.len());
+    Some(delta.finish())
+}
+
+/// Applies a delta, as a check on what was written and to read packs; `None` where it is malformed.
+pub(in crate::history) fn apply(base: &[u8], delta: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = delta.iter().copied();
+    let mut size = || {
+        let (mut value, mut shift) = (0u64, 0);
+        loop {
+            let byte = rest.next()?;
+            value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return usize::try_from(value).ok();
+            }
+        }
+    };
+    if size()? != base.len() {
+        return None;
+    }
+    let len = size()?;
+    let mut out = Vec::with_capacity(len.min(1 << 20));
+    while let Some(op) = rest.next() {
+        if op & 0x80 != 0 {
+            let (mut offset, mut size) = (0usize, 0usize);
+            for bit in 0..4 {
+                if op & (1 << bit) != 0 {
+                    offset |= usize::from(rest.next()?) << (8 * bit);
+                }
+            }
+            for bit in 0..3 {
+                if op & (0x10 << bit) != 0 {
+                    size |= usize::from(rest.next()?) << (8 * bit);
+                }
+            }
+            if size == 0 {
+                size = 0x10000;
+            }
+            out.extend_from_slice(base.get(offset..offset.checked_add(size)?)?);
+        } else if op == 0 {
+            return None;
+        } else {
+            for _ in 0..op {
+                out.push(rest.next()?);
+            }
+        }
+    }
+    (out.len() == len).then_some(out)
+}
+
+struct Delta<'a> {
+    old: &'a [u8],
+    new: &'a [u8],
+    out: Vec<u8>,
+    copy: std::ops::Range<usize>,
+    insert: std::ops::Range<usize>,
+}
+
+impl<'a> Delta<'a> {
+    fn new(old: &'a [u8], new: &'a [u8]) -> Self {
+        let mut out = Vec::with_capacity(64);
+        for mut size in [old.len(), new.len()] {
+            while size > 0x7f {
+                out.push(0x80 | (size & 0x7f) as u8);
+                size >>= 7;
+            }
+            out.push(size as u8);
+        }
+        Self {
+            old,
+            new,
+            out,
+            copy: 0..0,
+            insert: 0..0,
+        }
+    }
+
+    /// Both sides differ here; what they share at the ends is copied.
+    fn gap(&mut self, old: std::ops::Range<usize>, new: std::ops::Range<usize>) {
+        let (a, b) = (&self.old[old.clone()], &self.new[new.clone()]);
+        let mut head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+        // A prefix prolongs the copy before it; alone it must pay.
+        if head < COPY_MIN
+            && !(self.insert.is_empty() && self.copy.end == old.start && !self.copy.is_empty())
+        {
+            head = 0;
+        }
+        let (a, b) = (&a[head..], &b[head..]);
+        let tail = a
+            .iter()
+            .rev()
+            .zip(b.iter().rev())
+            .take_while(|(x, y)| x == y)
+            .count();
+        self.copy(old.start, head);
+        self.insert(new.start + head..new.end - tail);
+        self.copy(old.end - tail, tail);
+    }
+
+    fn copy(&mut self, from: usize, len: usize) {
+        if len == 0 {
+            return;
+        }
+        if self.insert.is_empty() && !self.copy.is_empty() && self.copy.end == from {
+            self.copy.end += len;
+            return;
+        }
+        self.flush();
+        self.copy = from..from + len;
+    }
+
+    /// Bytes of the new tree, right after those inserted before.
+    fn insert(&mut self, range: std::ops::Range<usize>) {
+        if range.is_empty() {
+            return;
+        }
+        if self.insert.is_empty() {
+            self.insert = range;
+        } else {
+            self.insert.end = range.end;
+        }
+    }
+
+    /// Writes the pending copy, then the pending insert.
+    fn flush(&mut self) {
+        let copy = std::mem::replace(&mut self.copy, 0..0);
+        let (mut from, end) = (copy.start, copy.end);
+        while from < end {
+            let len = (end - from).min(0xffff);
+            let at = self.out.len();
+            let mut op = 0x80;
+            self.out.push(0);
+            for bit in 0..4 {
+                let byte = (from >> (8 * bit)) as u8;
+                if byte != 0 {
+                    op |= 1 << bit;
+                    self.out.push(byte);
+                }
+            }
+            for bit in 0..2 {
+                let byte = (len >> (8 * bit)) as u8;
+                if byte != 0 {
+                    op |= 0x10 << bit;
+                    self.out.push(byte);
+                }
+            }
+            self.out[at] = op;
+            from += len;
+        }
+        let insert = std::mem::replace(&mut self.insert, 0..0);
+        for piece in self.new[insert].chunks(127) {
+            self.out.push(piece.len() as u8);
+            self.out.extend_from_slice(piece);
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.flush();
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree_of(names: &[&str]) -> Vec<u8> {
+        let mut raw = Vec::new();
+        for name in names {
+            let id = crate::history::hash_blob(HashKind::Sha1, name.as_bytes());
+            tree::push(&mut raw, false, name.as_bytes(), id.as_bytes());
+        }
+        raw
+    }
+
+    #[test]
+    fn a_flag_change_is_a_few_bytes() {
+        let old = tree_of(&["1.a:2,", "2.b:2,", "3.c:2,"]);
+        let at = old.windows(6).position(|six| six == b"2.b:2,").unwrap() + 6;
+        let mut new = old.clone();
+        new.insert(at, b'S');
+        let delta = trees(&old, &new, HashKind::Sha1).unwrap();
+        assert_eq!(apply(&old, &delta).unwrap(), new);
+        assert!(delta.len() <= 10, "{delta:?}");
+    }
+
+    #[test]
+    fn any_two_trees_have_a_delta() {
+        let all: Vec<String> = (0..40).map(|i| format!("{i:02}.m:2,S")).collect();
+        for seed in 0..200u32 {
+            let pick = |mul: u32| -> Vec<&str> {
+                all.iter()
+                    .enumerate()
+                    .filter(|(i, _)| (*i as u32 * 7 + seed * mul) % 5 != 0)
+                    .map(|(_, name)| name.as_str())
+                    .collect()
+            };
+            let (old, new) = (tree_of(&pick(1)), tree_of(&pick(3)));
+            let delta = trees(&old, &new, HashKind::Sha1).unwrap();
+            assert_eq!(apply(&old, &delta).unwrap(), new);
+        }
+        for (old, new) in [(vec![], tree_of(&["a"])), (tree_of(&["a"]), vec![])] {
+            let delta = trees(&old, &new, HashKind::Sha1).unwrap();
+            assert_eq!(apply(&old, &delta).unwrap(), new);
+        }
+    }
+
+    #[test]
+    fn malformed_deltas_are_refused() {
+        for delta in [
+            &b""[..],
+            b"\x03",
+            b"\x03\x01\x00",
+            b"\x03\x01\x90\x09",
+            b"\x03\x05\x02a",
+        ] {
+            assert_eq!(apply(b"abc", delta), None);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The pack being written: objects gathered in memory until they are flushed.
+//!
+//! A tree whose previous version is in this pack too goes in as a delta against it; everything else whole. What is here already, or (blobs)
+//! in the repository, is not written again.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use gix::objs::Exists as _;
+
+use super::hash::{ObjectKind, hash_object, to_gix};
+use super::pack::encode::{self, Deflate, Packed};
+use super::pack::{delta, install};
+use super::trie::Trees;
+use super::{HistoryError, Reader, Repo};
+use crate::limits;
+use crate::maildir::{HashKind, Oid};
+
+/// Objects that are in no pack yet.
+pub(super) struct Pending {
+    dir: PathBuf,
+    kind: HashKind,
+    leaf_max: usize,
+    reader: Reader,
+    /// Answers whether a blob exists; never rescans by itself, since most answers are no.
+    probe: gix::Repository,
+    probe_is_stale: bool,
+    empty_tree: Oid,
+    body: Vec<u8>,
+    entries: Vec<Packed>,
+    /// Where each object is in `entries`, and the length of its delta chain.
+    at: HashMap<Oid, (usize, u16)>,
+    tree_deflate: Deflate,
+    blob_deflate: Deflate,
+    /// Packs in place that no ref vouches for yet.
+    kept: Vec<PathBuf>,
+}
+
+impl Pending {
+    pub(super) fn new(repo: &Repo, leaf_max: usize) -> Self {
+        let mut probe = repo.git();
+        probe.objects.refresh_never();
+        Self {
+            dir: repo.pack_dir(),
+            kind: repo.kind(),
+            leaf_max,
+            reader: repo.reader(),
+            probe,
+            probe_is_stale: true,
+            empty_tree: hash_object(repo.kind(), ObjectKind::Tree, b""),
+            body: Vec::new(),
+            entries: Vec::new(),
+            at: HashMap::new(),
+            tree_deflate: Deflate::new(limits::TREE_LEVEL),
+            blob_deflate: Deflate::new(limits::BLOB_LEVEL),
+            kept: Vec::new(),
+        }
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Compressed bytes gathered.
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Whether an object is in this pack or, as far as the last look at the disk tells, in the repository.
+    pub(super) fn has(&mut self, oid: Oid) -> bool {
+        if self.at.contains_key(&oid) {
+            return true;
+        }
+        if self.probe_is_stale {
+            self.probe.objects.refresh = gix::odb::store::RefreshMode::AfterAllIndicesLoaded;
+            let found = self.probe.objects.exists(&to_gix(oid));
+            self.probe.objects.refresh_never();
+            self.probe_is_stale = false;
+            return found;
+        }
+        self.probe.objects.exists(&to_gix(oid))
+    }
+
+    /// As `has`, but looks at the disk before it says no.
+    pub(super) fn surely_has(&mut self, oid: Oid) -> bool {
+        self.has(oid) || {
+            self.probe_is_stale = true;
+            self.has(oid)
+        }
+    }
+
+    /// Adds an object whole, unless it is here.
+    pub(super) fn add(&mut self, oid: Oid, kind: ObjectKind, content: &[u8]) {
+        if self.at.contains_key(&oid) {
+            return;
+        }
+        let start = self.body.len();
+        encode::head(&mut self.body, kind, content.len() as u64);
+        let deflate = match kind {
+            ObjectKind::Blob => &mut self.blob_deflate,
+            _ => &mut self.tree_deflate,
+        };
+        deflate.append(&mut self.body, content);
+        self.finish_entry(oid, start, 0);
+    }
+
+    fn finish_entry(&mut self, oid: Oid, start: usize, depth: u16) {
+        self.at.insert(oid, (self.entries.len(), depth));
+        self.entries.push(Packed {
+            oid,
+            crc: crc32fast::hash(&self.body[start..]),
+            offset: (encode::HEADER + start) as u64,
+        });
+    }
+
+    /// Adds a blob unless it exists; its id is computed here, and must be `oid`.
+    pub(super) fn add_blob(&mut self, oid: Oid, content: &[u8]) -> Result<(), HistoryError> {
+        if hash_object(self.kind, ObjectKind::Blob, content) != oid {
+            return Err(HistoryError::corrupt(
+                oid,
+                "the content handed over has another id",
+            ));
+        }
+        if !self.has(oid) {
+            self.add(oid, ObjectKind::Blob, content);
+        }
+        Ok(())
+    }
+
+    /// Puts what was gathered into the repository as one pack, kept until [`Pending::release`].
+    pub(super) fn install(&mut self) -> Result<(), HistoryError> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let installed = install::install_bytes(&self.dir, self.kind, &self.body, &mut self.entries);
+        let installed = match installed {
+            Ok(installed) => installed,
+            Err(error) => {
+                // The index sorts its entries; `at` points into them by number.
+                self.reorder();
+                return Err(error);
+            }
+        };
+        self.kept.push(installed.stem);
+        self.entries.clear();
+        self.at.clear();
+        self.body.clear();
+        self.body.shrink_to(limits::PENDING_BYTES / 16);
+        self.probe_is_stale = true;
+        Ok(())
+    }
+
+    fn reorder(&mut self) {
+        for (number, entry) in self.entries.iter().enumerate() {
+            if let Some((at, _)) = self.at.get_mut(&entry.oid) {
+                *at = number;
+            }
+        }
+    }
+
+    /// Also vouched for by the next ref: packs that a killed process left.
+    pub(super) fn adopt(&mut self, kept: Vec<PathBuf>) {
+        self.kept.extend(kept);
+    }
+
+    /// A ref now reaches all that was installed.
+    pub(super) fn release(&mut self) -> Result<(), HistoryError> {
+        while let Some(stem) = self.kept.last() {
+            install::release(stem)?;
+            self.kept.pop();
+        }
+        Ok(())
+    }
+
+    /// The tree of a commit in this pack.
+    pub(super) fn pending_commit_tree(&self, oid: Oid) -> Option<Oid> {
+        let raw = self.read(oid)?;
+        let hex = raw.strip_prefix(b"tree ")?.get(..2 * self.kind.len())?;
+        Oid::from_hex(hex)
+    }
+
+    /// The content of an object in this pack.
+    fn read(&self, oid: Oid) -> Option<Vec<u8>> {
+        let (at, _) = self.at.get(&oid)?;
+        let mut from = (self.entries[*at].offset as usize) - encode::HEADER;
+        let mut deltas = Vec::new();
+        loop {
+            let (head, plain_at) = encode::read_head(&self.body[from..])?;
+            let mut content = Vec::with_capacity(head.size as usize);
+            flate2::read::ZlibDecoder::new(&self.body[from + plain_at..])
+                .read_to_end(&mut content)
+                .ok()?;
+            match head.distance {
+                Some(distance) => {
+                    deltas.push(content);
+                    from = from.checked_sub(distance as usize)?;
+                }
+                None => {
+                    return deltas
+                        .iter()
+                        .rev()
+                        .try_fold(content, |base, delta| delta::apply(&base, delta));
+                }
+            }
+        }
+    }
+}
+
+impl Trees for Pending {
+    fn kind(&self) -> HashKind {
+        self.kind
+    }
+
+    fn leaf_max(&self) -> usize {
+        self.leaf_max
+    }
+
+    fn load(&self, oid: Oid) -> Result<Vec<u8>, HistoryError> {
+        if self.at.contains_key(&oid) {
+            return self
+                .read(oid)
+                .ok_or_else(|| HistoryError::corrupt(oid, "it was packed wrongly"));
+        }
+        let mut raw = Vec::new();
+        self.reader.tree(oid, &mut raw)?;
+        Ok(raw)
+    }
+
+    fn is_pending(&self, oid: Oid) -> bool {
+        self.at.contains_key(&oid)
+    }
+
+    fn store(
+        &mut self,
+        oid: Oid,
+        raw: &[u8],
+        before: Option<(Oid, &[u8])>,
+    ) -> Result<(), HistoryError> {
+        if self.at.contains_key(&oid) || (oid == self.empty_tree && self.has(oid)) {
+            return Ok(());
+        }
+        let base = before.and_then(|(base, old)| {
+            let &(at, depth) = self.at.get(&base)?;
+            let delta = delta::trees(old, raw, self.kind)?;
+            (depth < limits::DELTA_DEPTH && delta.len() < raw.len() / 2).then_some((
+                self.entries[at].offset,
+                depth,
+                delta,
+            ))
+        });
+        let Some((base, depth, delta)) = base else {
+            self.add(oid, ObjectKind::Tree, raw);
+            return Ok(());
+        };
+        let start = self.body.len();
+        let distance = (encode::HEADER + start) as u64 - base;
+        encode::delta_head(&mut self.body, delta.len() as u64, distance);
+        self.tree_deflate.append(&mut self.body, &delta);
+        self.finish_entry(oid, start, depth + 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,320 @@
+//! The repository as a whole: created, opened, its config and its refs.
+//!
+//! `init` writes the skeleton itself, synced; what stands in the config and why is in [`CONFIG`]. A store is a bare
+//! repository whose config has `mailbraid.format`; a newer format is refused before anything is read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::hash::gix_kind;
+use super::refs::{HEAD_REF, Refs};
+use super::{HistoryError, Reader, durable, revision};
+use crate::limits;
+use crate::maildir::{HashKind, Oid};
+
+/// How a store is created.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InitOptions {
+    /// The hash function of all objects, for good.
+    pub kind: HashKind,
+    /// The node's name (`mailbraid.node`).
+    pub node: String,
+}
+
+/// What a new repository's config holds besides format and node.
+///
+/// Reflogs would repeat the history. gc and maintenance are ours, while mounted and otherwise (an administrator's `git gc` is safe at any
+/// moment all the same). A push becomes one pack, not loose objects, and is synced before it is acknowledged.
+const CONFIG: &str = "\
+\tbare = true
+\tfilemode = false
+\tlogAllRefUpdates = false
+\tfsync = all
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[receive]
+\tunpackLimit = 1
+\tautogc = false
+[fetch]
+\tunpackLimit = 1
+";
+
+struct Inner {
+    path: PathBuf,
+    kind: HashKind,
+    git: gix::ThreadSafeRepository,
+    refs: Refs,
+}
+
+/// The hidden repository. Cheap to clone, shared between threads; [`Repo::reader`] gives each thread its own reader.
+#[derive(Clone)]
+pub struct Repo {
+    inner: Arc<Inner>,
+}
+
+impl Repo {
+    /// Creates a bare repository, HEAD at `refs/heads/mail`, and opens it. All of it is durable when it returns.
+    ///
+    /// # Errors
+    /// [`HistoryError::Exists`] where `path` holds anything; I/O errors.
+    pub fn init(path: &Path, options: &InitOptions) -> Result<Self, HistoryError> {
+        match fs::read_dir(path) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(HistoryError::Exists {
+                        path: path.to_path_buf(),
+                    });
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(HistoryError::io("list", path)(error)),
+        }
+        for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
+            durable::create_dirs(&path.join(dir))?;
+        }
+        durable::write_new(
+            &path.join("HEAD"),
+            format!("ref: {HEAD_REF}\n").as_bytes(),
+            0o644,
+        )?;
+        let core = match options.kind {
+            HashKind::Sha1 => "[core]\n\trepositoryformatversion = 0\n".to_owned(),
+            HashKind::Sha256 => {
+                "[extensions]\n\tobjectFormat = sha256\n[core]\n\trepositoryformatversion = 1\n"
+                    .to_owned()
+            }
+        };
+        let config = path.join("config");
+        let text = edit(
+            &config,
+            format!("{core}{CONFIG}").as_bytes(),
+            &[
+                ("mailbraid.format", &limits::STORE_FORMAT.to_string()),
+                ("mailbraid.node", &options.node),
+            ],
+        )?;
+        // The config last: a store half made has none, and `init` says so.
+        durable::write_new(&config, &text, 0o644)?;
+        durable::sync_dir(path)?;
+        Self::open(path)
+    }
+
+    /// Opens a store's repository.
+    ///
+    /// # Errors
+    /// [`HistoryError::NotARepository`], [`HistoryError::NewerFormat`], [`HistoryError::Config`], [`HistoryError::Unsupported`].
+    pub fn open(path: &Path) -> Result<Self, HistoryError> {
+        let is_repository = path.join("HEAD").exists()
+            && path.join("objects").is_dir()
+            && path.join("refs").is_dir();
+        if !is_repository {
+            return Err(HistoryError::NotARepository {
+                path: path.to_path_buf(),
+            });
+        }
+        let config = read_config(path)?;
+        let unsupported = |what: &str| HistoryError::Unsupported {
+            path: path.to_path_buf(),
+            what: what.to_owned(),
+        };
+        let Some(format) = config.string("mailbraid.format") else {
+            return Err(unsupported(
+                "not a mailbraid store: its config has no mailbraid.format",
+            ));
+        };
+        if !format
+            .to_string()
+            .parse::<u32>()
+            .is_ok_and(|format| format <= limits::STORE_FORMAT)
+        {
+            return Err(HistoryError::NewerFormat {
+                path: path.to_path_buf(),
+                found: format.to_string(),
+                known: limits::STORE_FORMAT,
+            });
+        }
+        if config
+            .string("extensions.refStorage")
+            .is_some_and(|storage| storage != "files")
+        {
+            return Err(unsupported("only refs in files are supported"));
+        }
+        let options = gix::open::Options::isolated()
+            .with(gix::sec::Trust::Full)
+            .open_path_as_is(true)
+            .object_store_slots(gix::odb::store::init::Slots::Given(limits::PACK_SLOTS));
+        let git = options
+            .open(path)
+            .map_err(HistoryError::git("cannot open the repository"))?;
+        let kind = match git.to_thread_local().object_hash() {
+            gix::hash::Kind::Sha1 => HashKind::Sha1,
+            gix::hash::Kind::Sha256 => HashKind::Sha256,
+            _ => return Err(unsupported("unknown object format")),
+        };
+        debug_assert_eq!(gix_kind(kind).len_in_bytes(), kind.len());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                path: path.to_path_buf(),
+                kind,
+                git,
+                refs: Refs::new(path, kind),
+            }),
+        })
+    }
+
+    /// The repository's directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The hash function.
+    #[must_use]
+    pub fn kind(&self) -> HashKind {
+        self.inner.kind
+    }
+
+    /// `objects/pack`.
+    pub(super) fn pack_dir(&self) -> PathBuf {
+        self.inner.path.join("objects/pack")
+    }
+
+    /// A handle of the git library for the calling thread.
+    pub(super) fn git(&self) -> gix::Repository {
+        let mut git = self.inner.git.to_thread_local();
+        // A `refs/replace/` that some peer sent must not change what we read.
+        git.objects.ignore_replacements = true;
+        git
+    }
+
+    /// This node's head: `refs/heads/mail`.
+    ///
+    /// # Errors
+    /// I/O errors, a malformed ref.
+    pub fn head(&self) -> Result<Option<Oid>, HistoryError> {
+        self.find_ref(HEAD_REF)
+    }
+
+    /// The value of a ref by its full name; `None` where there is none.
+    ///
+    /// # Errors
+    /// I/O errors, a malformed ref or name.
+    pub fn find_ref(&self, name: &str) -> Result<Option<Oid>, HistoryError> {
+        self.inner.refs.read(name)
+    }
+
+    /// All refs whose full names start with `prefix`.
+    ///
+    /// # Errors
+    /// I/O errors, a malformed ref.
+    pub fn refs(&self, prefix: &str) -> Result<BTreeMap<String, Oid>, HistoryError> {
+        self.inner.refs.list(prefix)
+    }
+
+    /// Sets a ref, if it is still what [`Repo::find_ref`] said (`None`: absent). Durable when it returns.
+    ///
+    /// # Errors
+    /// [`HistoryError::RefMoved`], [`HistoryError::Locked`], I/O errors.
+    pub fn update_ref(
+        &self,
+        name: &str,
+        new: Oid,
+        expected_old: Option<Oid>,
+    ) -> Result<(), HistoryError> {
+        self.inner.refs.update(name, new, expected_old)
+    }
+
+    /// Removes a ref that has the value `expected_old`. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Repo::update_ref`].
+    pub fn delete_ref(&self, name: &str, expected_old: Oid) -> Result<(), HistoryError> {
+        self.inner.refs.delete(name, expected_old)
+    }
+
+    /// Removes lock files that a killed process left behind. Only the daemon calls it, holding the store's lock.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn clear_stale_locks(&self) -> Result<(), HistoryError> {
+        self.inner.refs.clear_stale()
+    }
+
+    /// A value of the repository's own config, as it stands in the file now; the last one where a key repeats. `key` is
+    /// `section.name` or `section.subsection.name`.
+    ///
+    /// # Errors
+    /// Where the config cannot be read.
+    pub fn config_string(&self, key: &str) -> Result<Option<String>, HistoryError> {
+        Ok(read_config(self.path())?
+            .string(key)
+            .map(|value| value.to_string()))
+    }
+
+    /// Sets a value in the repository's own config and keeps the rest of the file as it is. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`HistoryError::Config`], [`HistoryError::Locked`], I/O errors.
+    pub fn set_config(&self, key: &str, value: &str) -> Result<(), HistoryError> {
+        let path = self.path().join("config");
+        let lock = self.inner.refs.lock(&path)?;
+        let text = fs::read(&path).map_err(HistoryError::io("read", &path))?;
+        let text = edit(&path, &text, &[(key, value)])?;
+        lock.commit(&path, &text)
+    }
+
+    /// A reader for one thread.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self)
+    }
+
+    /// The commit that a revision names: anything git understands, or else a date (`2026-11-01 12:00`, local time where it
+    /// names no zone): the last commit of the head that is not younger.
+    ///
+    /// # Errors
+    /// [`HistoryError::Revision`] where it names none.
+    pub fn resolve(&self, rev: &str) -> Result<Oid, HistoryError> {
+        revision::resolve(self, rev)
+    }
+}
+
+type ConfigFile = gix::config::File;
+
+fn parse_config(path: &Path, text: &[u8]) -> Result<ConfigFile, HistoryError> {
+    ConfigFile::from_bytes_no_includes(
+        text,
+        gix::config::file::Metadata::from(gix::config::Source::Local),
+        Default::default(),
+    )
+    .map_err(|error| HistoryError::Config {
+        path: path.to_path_buf(),
+        reason: format!("{error:#}"),
+    })
+}
+
+fn read_config(git_dir: &Path) -> Result<ConfigFile, HistoryError> {
+    let path = git_dir.join("config");
+    let text = fs::read(&path).map_err(|error| HistoryError::Config {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    parse_config(&path, &text)
+}
+
+fn edit(path: &Path, text: &[u8], values: &[(&str, &str)]) -> Result<Vec<u8>, HistoryError> {
+    let mut file = parse_config(path, text)?;
+    for (key, value) in values {
+        file.set_raw_value(*key, *value)
+            .map_err(|error| HistoryError::Config {
+                path: path.to_path_buf(),
+                reason: format!("{key}: {error:#}"),
+            })?;
+    }
+    Ok(file.to_bstring().into())
+}
