@@ -10,7 +10,7 @@
 //!
 //! Rules:
 //! - In the visible part `%` and `\` are written `%25` and `%5c` (lower-case hex). git's own names are made
-//!   harmless by escaping one letter (`.git` → `%2egit`), and so is a name that is one hexadecimal digit, because a trie names
+//!   harmless by escaping one letter (`.git` → `%2egit`, `git~1` → `%67it~1`), and so is a name that is one hexadecimal digit, because a trie names
 //!   its branches so. All other bytes stand as they are, UTF-8 or not.
 //! - `%,` begins the attributes: `key=value` joined by `,`. `u`: UID, at least 1. `m`: mtime in seconds since the epoch, left
 //!   out where it equals the delivery time in the name. `s`: size in bytes, left out where `,S=` in the name says the same. Capital letters: fields of
@@ -111,7 +111,9 @@ pub fn decode(hidden: &[u8]) -> Result<(Vec<u8>, Attrs), BadHiddenName> {
         Some(at) => (&hidden[..at], Some(&hidden[at + 2..])),
         None => (hidden, None),
     };
-    let visible = unescape(plain).ok_or_else(bad)?;
+    let visible = unescape(plain)
+        .filter(|visible| is_visible(visible))
+        .ok_or_else(bad)?;
     let mut attrs = Attrs {
         uid: None,
         mtime: name::delivery_time(&visible).unwrap_or(0),
@@ -155,7 +157,7 @@ pub fn decode(hidden: &[u8]) -> Result<(Vec<u8>, Attrs), BadHiddenName> {
 /// Where the name is not canonical.
 pub fn decode_plain(hidden: &[u8]) -> Result<Vec<u8>, BadHiddenName> {
     unescape(hidden)
-        .filter(|visible| encode_plain(visible) == hidden)
+        .filter(|visible| is_visible(visible) && encode_plain(visible) == hidden)
         .ok_or_else(|| BadHiddenName {
             name: String::from_utf8_lossy(hidden).into_owned(),
         })
@@ -182,11 +184,18 @@ fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
         let low = (*rest.next()? as char).to_digit(16)?;
         plain.push((high * 16 + low) as u8);
     }
-    (!plain.is_empty()).then_some(plain)
+    Some(plain)
+}
+
+/// Whether a directory can hold this name. git's trees can say more: `..`, and a peer's tree may say it.
+fn is_visible(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|&byte| byte == b'/' || byte == 0)
 }
 
 /// The byte to escape in a name that `git fsck` or a trie reader would take for something else: `.git`, `.gitmodules` and their
-/// kin as HFS+ (which ignores some code points) and NTFS (short names with `~`) fold them; one hexadecimal digit.
+/// kin as HFS+ (which ignores some code points) and NTFS fold them; one hexadecimal digit. NTFS shortens `.gitmodules` to `GITMOD~1`, and
+/// to `GI7EBA~1` where that is taken; with more digits fewer letters are left, at last none: `G~123456`, `~1234567` (git's
+/// `is_ntfs_dot_generic`). So the first letter alone is asked.
 fn risky_at(visible: &[u8]) -> Option<usize> {
     if let [byte] = visible {
         return matches!(byte, b'0'..=b'9' | b'a'..=b'f').then_some(0);
@@ -198,8 +207,8 @@ fn risky_at(visible: &[u8]) -> Option<usize> {
         .take(4)
         .map(u8::to_ascii_lowercase)
         .collect();
-    let risky =
-        folded.starts_with(b".git") || (folded.starts_with(b"gi") && visible.contains(&b'~'));
+    let short = matches!(folded.first(), Some(b'g' | b'~')) && visible.contains(&b'~');
+    let risky = folded.starts_with(b".git") || short;
     (risky && visible[first] != b'%').then_some(first)
 }
 
@@ -241,6 +250,10 @@ mod tests {
             (b".GITmodules", b"%2eGITmodules"),
             (b"git~1", b"%67it~1"),
             (b"gi7eba~1", b"%67i7eba~1"),
+            (b"G~123456", b"%47~123456"),
+            (b"~1234567", b"%7e1234567"),
+            (b"go~", b"%67o~"),
+            (b"mail~1", b"mail~1"),
             (b"\xe2\x80\x8c.git", b"\xe2\x80\x8c%2egit"),
             (b"a\\.git", b"a%5c.git"),
             (b"a", b"%61"),

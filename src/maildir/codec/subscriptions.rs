@@ -81,7 +81,6 @@ impl Subscriptions {
         if self.version == Version::V2 {
             file.extend_from_slice(HEADER_V2);
         }
-        let body = file.len();
         for name in &self.names {
             let line = match self.version {
                 Version::V1 => match name.as_slice() {
@@ -93,11 +92,12 @@ impl Subscriptions {
                     levels.join(&b'\t')
                 }
             };
-            // A version 1 file must not look like the header of another version.
-            if line.is_empty()
-                || (file.len() == body && self.version == Version::V1 && line.starts_with(b"V\t"))
-            {
+            if line.is_empty() {
                 continue;
+            }
+            // An empty line says nothing, and keeps a first name from looking like the header of another version.
+            if file.is_empty() && line.starts_with(b"V\t") {
+                file.push(b'\n');
             }
             file.extend_from_slice(&line);
             file.push(b'\n');
