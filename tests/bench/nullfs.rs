@@ -9,6 +9,7 @@
 //!   no handle to RELEASE.
 //! - A directory entry has a cookie that grows with each new name and stays through a rename within the directory: a listing
 //!   read in several pieces shows every entry once, whatever is renamed meanwhile.
+//! - That a name is not there may be remembered too: a lock file is looked for before it is made, and the second LOOKUP is spared.
 //! - Entries and attributes may be kept by the kernel for ever: nobody else changes them.
 
 use std::collections::{BTreeMap, HashMap};
@@ -396,6 +397,27 @@ impl NullFs {
     }
 }
 
+/// Attributes of what is not there.
+fn nothing() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: SystemTime::UNIX_EPOCH,
+        mtime: SystemTime::UNIX_EPOCH,
+        ctime: SystemTime::UNIX_EPOCH,
+        crtime: SystemTime::UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
 /// Answers with an entry, or the error.
 fn entry(reply: ReplyEntry, result: Result<FileAttr>) {
     match result {
@@ -428,7 +450,12 @@ impl Filesystem for NullFs {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        entry(reply, self.nodes.lock().lookup(parent.0, name.as_bytes()));
+        let mut nodes = self.nodes.lock();
+        match nodes.lookup(parent.0, name.as_bytes()) {
+            // An entry of inode 0 says, and lets the kernel remember, that there is none.
+            Err(Errno::ENOENT) => reply.entry(&TTL, &nothing(), Generation(0)),
+            result => entry(reply, result),
+        }
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
