@@ -14,14 +14,14 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::bench::mail::rng::Rng;
+use crate::support::daemon::Daemon;
 
 /// Writers at work at a time.
 const WRITERS: usize = 4;
@@ -29,84 +29,6 @@ const WRITERS: usize = 4;
 const KEPT: usize = 60;
 /// The folders; a writer delivers into one and moves to the other.
 const FOLDERS: [&str; 2] = ["u", "u/.Archive"];
-
-/// The daemon, in a process of its own. Killed and unmounted on drop.
-struct Daemon {
-    child: Child,
-    mountpoint: PathBuf,
-}
-
-impl Daemon {
-    fn spawn(store: &Path, mountpoint: &Path, log: &Path) -> Self {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_mailbraid"))
-            .arg("mount")
-            .args([store, mountpoint])
-            .arg("-f")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self {
-            child,
-            mountpoint: mountpoint.to_owned(),
-        }
-    }
-
-    /// Until the mount answers.
-    fn wait_ready(&mut self) {
-        let outside = fs::metadata(self.mountpoint.parent().unwrap())
-            .unwrap()
-            .dev();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        // A mount whose daemon was killed answers ENOTCONN.
-        while !fs::metadata(&self.mountpoint).is_ok_and(|meta| meta.dev() != outside) {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the daemon ended instead of mounting: {status}");
-            }
-            assert!(
-                Instant::now() < deadline,
-                "the daemon did not mount in 30 s"
-            );
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// An orderly end.
-    fn unmount(mut self) {
-        let unmounted = Command::new("fusermount3")
-            .arg("-u")
-            .arg(&self.mountpoint)
-            .status()
-            .unwrap();
-        assert!(unmounted.success());
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // After an orderly end both find nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            let _ = Command::new("fusermount3")
-                .arg("-uzq")
-                .arg(&self.mountpoint)
-                .status();
-        }
-    }
-}
 
 /// One thing that happened, or may have happened, to a message: where it is then (a path below the mount; `None`: deleted).
 #[derive(Clone, Debug)]
@@ -397,7 +319,6 @@ fn no_acknowledged_mail_is_lost_or_doubled_by_sigkill() {
     println!("MAILBRAID_SEED={seed}");
     let base = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (store, root) = (base.path().join("store"), base.path().join("mnt"));
-    let log = base.path().join("log");
     fs::create_dir(&root).unwrap();
     let mut rng = Rng::new(seed);
     let mut writers: Vec<Writer> = (0..WRITERS).map(|id| Writer::new(seed, id)).collect();
@@ -405,12 +326,12 @@ fn no_acknowledged_mail_is_lost_or_doubled_by_sigkill() {
     let mut prepared = false;
     for kill in 0..kills {
         if rng.chance(0.2) {
-            let mut daemon = Daemon::spawn(&store, &root, &log);
+            let mut daemon = Daemon::spawn(&store, &root);
             thread::sleep(Duration::from_micros(rng.below(40_000)));
             daemon.kill();
             continue;
         }
-        let mut daemon = Daemon::spawn(&store, &root, &log);
+        let mut daemon = Daemon::spawn(&store, &root);
         daemon.wait_ready();
         if prepared {
             verify(&mut writers, &root, &clock, kill % 50 == 0);
@@ -435,7 +356,7 @@ fn no_acknowledged_mail_is_lost_or_doubled_by_sigkill() {
             }
         });
     }
-    let mut daemon = Daemon::spawn(&store, &root, &log);
+    let mut daemon = Daemon::spawn(&store, &root);
     daemon.wait_ready();
     verify(&mut writers, &root, &clock, true);
     let flushed = Command::new(env!("CARGO_BIN_EXE_mailbraid"))

@@ -1,3 +1,1 @@
 //! To be filled.
-
-mod kill;

@@ -1,0 +1,114 @@
+//! The daemon in a process of its own, which a test may kill.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// `mailbraid mount STORE MOUNTPOINT -f`. Killed, and the mount point freed, on drop.
+pub struct Daemon {
+    child: Child,
+    mountpoint: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it and does not wait. What it says goes to a file beside the mount point.
+    pub fn spawn(store: &Path, mountpoint: &Path) -> Self {
+        let log = mountpoint.with_extension("log");
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("open the log");
+        let child = Command::new(env!("CARGO_BIN_EXE_mailbraid"))
+            .arg("mount")
+            .args([store, mountpoint])
+            .arg("-f")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("duplicate a file"))
+            .stderr(file)
+            .spawn()
+            .expect("start mailbraid");
+        Self {
+            child,
+            mountpoint: mountpoint.to_owned(),
+            log,
+        }
+    }
+
+    /// Starts it and waits until the mount answers.
+    pub fn start(store: &Path, mountpoint: &Path) -> Self {
+        let mut daemon = Self::spawn(store, mountpoint);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Until the mount answers.
+    pub fn wait_ready(&mut self) {
+        let above = self.mountpoint.parent().expect("a mount point is not /");
+        let outside = fs::metadata(above).expect("stat").dev();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // A mount whose daemon was killed answers ENOTCONN.
+        while !fs::metadata(&self.mountpoint).is_ok_and(|meta| meta.dev() != outside) {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                panic!(
+                    "the daemon ended instead of mounting: {status}\n{}",
+                    self.said()
+                );
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the daemon did not mount in 30 s\n{}",
+                self.said()
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
+    /// An orderly end.
+    pub fn unmount(mut self) {
+        let unmounted = Command::new("fusermount3")
+            .arg("-u")
+            .arg(&self.mountpoint)
+            .status()
+            .expect("fusermount3 is missing: run tests/run");
+        assert!(unmounted.success(), "fusermount3 -u: {unmounted}");
+        let status = self.child.wait().expect("wait");
+        assert!(
+            status.success(),
+            "the daemon ended with {status}\n{}",
+            self.said()
+        );
+    }
+
+    /// All it has said so far, as far as it is of use to one who reads a failure.
+    pub fn said(&self) -> String {
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        let from = said.len().saturating_sub(8_000);
+        String::from_utf8_lossy(&said.as_bytes()[from..]).into_owned()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // After an orderly end both find nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("mailbraid said:\n{}", self.said());
+            let _ = Command::new("fusermount3")
+                .arg("-uzq")
+                .arg(&self.mountpoint)
+                .status();
+        }
+    }
+}
