@@ -1,8 +1,10 @@
 //! The hidden repository: tries, packs and deltas, commits, refs, maintenance. The only importer of gix.
 
+mod diff;
 mod durable;
 mod error;
 mod hash;
+mod log;
 mod pack;
 mod pending;
 mod reader;
@@ -13,8 +15,13 @@ mod tree;
 mod trie;
 mod writer;
 
+#[cfg(test)]
+mod model;
+
+pub use diff::{Difference, TrieNode};
 pub use error::HistoryError;
 pub use hash::{BlobHasher, hash_blob};
+pub use log::{FirstParents, PathChange};
 pub use reader::{CommitInfo, Reader};
 pub use refs::HEAD_REF;
 pub use repo::{InitOptions, Repo};

@@ -43,6 +43,10 @@ impl Reader {
         self.kind
     }
 
+    pub(super) fn git(&self) -> &gix::Repository {
+        &self.git
+    }
+
     /// Whether the object is in the repository.
     #[must_use]
     pub fn has(&self, oid: Oid) -> bool {
