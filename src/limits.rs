@@ -78,3 +78,46 @@ pub const PENDING_BYTES: usize = 64 * 1024 * 1024;
 
 /// Memory that loaded trie nodes may take between two commits. 100,000 messages are 8 MB of leaves.
 pub const TRIE_CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Most records of one commit round. Bounds the length of a commit message (about 60 bytes an action) and the time a braid waits.
+pub const ROUND_RECORDS: usize = 4096;
+
+/// Most record bytes read for one commit round: what one round holds in memory.
+pub const ROUND_BYTES: usize = 32 * 1024 * 1024;
+
+/// How long the store thread sleeps at most before it looks whether to stop.
+pub const STORE_IDLE: Duration = Duration::from_millis(500);
+
+/// How long a busy store thread lets operations gather before the next commit. A commit costs about 2 ms of syncs, which compete
+/// with the journal's own; a peer sees a burst this much later.
+pub const GATHER: Duration = Duration::from_millis(50);
+
+/// How often a commit is tried again on a full disk.
+pub const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
+
+/// Commits between two rounds of pack maintenance. Each commit is a pack of its own, and look-ups slow down with their number.
+pub const MAINTAIN_AFTER: usize = 24;
+
+/// Threads of an import: enough deliveries at once to share the journal's syncs, few enough for two processors.
+pub const IMPORT_THREADS: usize = 16;
+
+/// Most bytes of one push that a peer may send: a joining node's whole mailbox fits, an endless stream does not.
+pub const PUSH_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+
+/// First wait after a failed exchange with a peer: a restarting peer is back about so soon.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+
+/// Longest wait between two tries of a dead peer: how late a returning peer is noticed if it does not call us first.
+pub const BACKOFF_MOST: Duration = Duration::from_secs(30);
+
+/// Scratch content up to this many bytes stays in memory; beyond it goes to a file. Sixteen times a usual mail with an attachment.
+pub const SCRATCH_MEMORY: u64 = 1024 * 1024;
+
+/// Bytes that a writer may not take from the store's disk: the history needs room for the commits of what was acknowledged.
+pub const ROOM_KEPT: u64 = 4 * 1024 * 1024;
+
+/// Bytes of decoded blobs kept for readers that take a large mail piece by piece.
+pub const BLOB_CACHE: usize = 64 * 1024 * 1024;
+
+/// How long content written in place rests before it is recorded without an fsync: editors and scripts write in several steps.
+pub const WRITE_REST: Duration = Duration::from_secs(1);

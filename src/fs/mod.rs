@@ -1,1 +1,395 @@
-//! To be filled.
+//! The live tree: inodes, names, open directories, server-local files. Plain methods, no FUSE types.
+//!
+//! Rules:
+//! - One lock guards the namespace. A change of the committed tree is checked, appended to the journal and applied under it, in this order,
+//!   so the order of records is the order of changes, and a record that cannot be taken changes nothing.
+//! - Durability is waited for after the lock is let go: many waiters share one sync.
+//! - A directory is loaded by its tree id when something below it is first asked for, so a mount costs nothing.
+//! - State is kept per inode, never per open file: the mount answers `open` with "not needed".
+//! - A file written outside `tmp/` gets its name into the journal at once (empty, as `open(2)` with `O_CREAT` shows it) and its content when it is
+//!   synced, closed by its creator, renamed or linked, or at rest for [`crate::limits::WRITE_REST`].
+
+mod content;
+mod error;
+mod handles;
+mod live;
+mod local;
+mod node;
+mod ops;
+mod rename;
+mod room;
+mod space;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use log::warn;
+use parking_lot::Mutex;
+
+pub use error::FsError;
+pub use handles::DirEntry;
+pub use node::{Ino, Kind, Name, ROOT, Stat, Time};
+pub use ops::{RenameFlags, SetAttr, StatFs};
+
+use crate::maildir::class::{PathClass, classify};
+use crate::maildir::{Attrs, Op, TreePath};
+use crate::store::{Backing, EntryKind};
+use handles::Handles;
+use local::LocalTree;
+use node::{Body, Content, Listing, Node};
+use room::{BlobCache, Room};
+use space::Space;
+
+/// Which operations wait until they are durable (`mailbraid.durability`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// Every change of the namespace.
+    Strict,
+    /// Deliveries into `cur/` and `new/`, and explicit syncs.
+    #[default]
+    Delivery,
+    /// Explicit syncs alone, as ext4 would.
+    Relaxed,
+}
+
+/// How the tree presents itself.
+#[derive(Clone, Copy, Debug)]
+pub struct FsOptions {
+    /// Owner of everything.
+    pub uid: u32,
+    /// Group of everything.
+    pub gid: u32,
+    /// Permission bits that nothing has.
+    pub umask: u32,
+    /// Refuse every change.
+    pub read_only: bool,
+    /// What waits for the disk.
+    pub durability: Durability,
+}
+
+/// Tells the kernel that what it remembers is no longer so. Called from a thread of its own, never under a lock.
+pub trait Invalidator: Send + Sync {
+    /// A name stands for something else, or for nothing.
+    fn entry(&self, parent: Ino, name: &[u8]);
+    /// Attributes or content of an inode changed.
+    fn inode(&self, ino: Ino);
+}
+
+/// The live tree.
+pub struct Fs {
+    backing: Arc<dyn Backing>,
+    options: FsOptions,
+    local: LocalTree,
+    /// The namespace lock. The journal's own locks are taken under it, no other.
+    space: Mutex<Space>,
+    handles: Handles,
+    blobs: Mutex<BlobCache>,
+    room: Room,
+    scratch_files: AtomicU64,
+    invalidator: std::sync::OnceLock<crossbeam_channel::Sender<live::Stale>>,
+}
+
+impl Fs {
+    /// The tree that `backing` starts from.
+    ///
+    /// # Errors
+    /// Where the root cannot be read.
+    pub fn new(backing: Arc<dyn Backing>, options: FsOptions) -> Result<Arc<Self>, FsError> {
+        let root = match backing.root() {
+            Some(tree) => Listing::Unloaded(tree),
+            None => Listing::Loaded(hashbrown::HashMap::new()),
+        };
+        let fs = Arc::new(Self {
+            local: LocalTree::new(backing.local_tree()),
+            backing,
+            options,
+            space: Mutex::new(Space::new(root, node::now())),
+            handles: Handles::default(),
+            blobs: Mutex::new(BlobCache::default()),
+            room: Room::default(),
+            scratch_files: AtomicU64::new(0),
+            invalidator: std::sync::OnceLock::new(),
+        });
+        if fs.backing.root().is_none() {
+            let mut space = fs.space.lock();
+            fs.add_local(&mut space, ROOT, &TreePath::root())?;
+        }
+        fs.ensure_loaded(ROOT)?;
+        Ok(fs)
+    }
+
+    fn writable(&self) -> Result<(), FsError> {
+        if self.options.read_only {
+            return Err(FsError::ReadOnly);
+        }
+        Ok(())
+    }
+
+    /// Loads a directory that is known by its tree id alone. The repository is read without the lock; whoever comes first installs the entries.
+    fn ensure_loaded(&self, ino: Ino) -> Result<(), FsError> {
+        loop {
+            let tree = {
+                let space = self.space.lock();
+                match &space.dir(ino)?.listing {
+                    Listing::Loaded(_) => return Ok(()),
+                    Listing::Unloaded(tree) => *tree,
+                }
+            };
+            let mut entries = self.backing.load_dir(tree)?;
+            // In order of delivery, so that inode numbers, and with them listings of `new`, are.
+            entries.sort_by_cached_key(|entry| {
+                let time = crate::maildir::name::delivery_time(&entry.name);
+                (time.unwrap_or(i64::MAX), entry.name.clone())
+            });
+            let mut space = self.space.lock();
+            match &mut space.dir_mut(ino)?.listing {
+                listing @ Listing::Unloaded(_) => {
+                    if !matches!(listing, Listing::Unloaded(still) if *still == tree) {
+                        continue;
+                    }
+                    *listing = Listing::Loaded(hashbrown::HashMap::with_capacity(entries.len()));
+                }
+                Listing::Loaded(_) => return Ok(()),
+            }
+            let (mtime, ctime) = {
+                let node = space.node(ino)?;
+                (node.mtime, node.ctime)
+            };
+            for entry in entries {
+                let child = match entry.kind {
+                    EntryKind::Dir => space.add(Node::dir(
+                        ino,
+                        Name::from(&b""[..]),
+                        Listing::Unloaded(entry.oid),
+                        mtime,
+                    )),
+                    EntryKind::File(attrs) => {
+                        let mut node = Node::file(
+                            Content::Blob,
+                            Some(entry.oid),
+                            attrs.size,
+                            (attrs.mtime, 0),
+                        );
+                        node::set_attrs(&mut node, &attrs);
+                        space.add(node)
+                    }
+                };
+                let (child_mtime, child_ctime) = {
+                    let node = space.node(child)?;
+                    (node.mtime, node.ctime)
+                };
+                space.attach(ino, &entry.name, child, ctime)?;
+                let node = space.node_mut(child)?;
+                (node.mtime, node.ctime) = (child_mtime, child_ctime);
+            }
+            let path = space.path(ino)?;
+            self.add_local(&mut space, ino, &path)?;
+            let node = space.node_mut(ino)?;
+            (node.mtime, node.ctime) = (mtime, ctime);
+            return Ok(());
+        }
+    }
+
+    /// Adds a directory's server-local files to its loaded entries.
+    fn add_local(&self, space: &mut Space, ino: Ino, path: &TreePath) -> Result<(), FsError> {
+        for found in self.local.list(path)? {
+            let below = path.join(&found.name);
+            if !is_local(classify(&below)) || space.child(ino, &found.name)?.is_some() {
+                continue;
+            }
+            let node = if found.is_dir {
+                let entries = Listing::Loaded(hashbrown::HashMap::new());
+                Node::dir(ino, Name::from(&b""[..]), entries, found.mtime)
+            } else {
+                Node::file(Content::Local(None), None, found.size, found.mtime)
+            };
+            let child = space.add(node);
+            space.attach(ino, &found.name, child, found.mtime)?;
+            if found.is_dir {
+                self.add_local(space, child, &below)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The inode's attributes.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn getattr(&self, ino: Ino) -> Result<Stat, FsError> {
+        self.stat(ino)
+    }
+
+    fn stat(&self, ino: Ino) -> Result<Stat, FsError> {
+        self.stat_of(&self.space.lock(), ino)
+    }
+
+    fn stat_of(&self, space: &Space, ino: Ino) -> Result<Stat, FsError> {
+        let node = space.node(ino)?;
+        let (kind, size, nlink, bits) = match &node.body {
+            Body::File(file) => (Kind::File, file.size, file.names.len() as u32, 0o666),
+            Body::Dir(dir) => {
+                let nlink = if dir.parent == 0 { 0 } else { 2 + dir.subdirs };
+                (Kind::Dir, 4096, nlink, 0o777)
+            }
+        };
+        Ok(Stat {
+            ino,
+            kind,
+            size,
+            mtime: node.mtime,
+            ctime: node.ctime,
+            nlink,
+            mode: (bits & !self.options.umask) as u16,
+            uid: self.options.uid,
+            gid: self.options.gid,
+        })
+    }
+
+    /// Appends to the journal and notes what it touched. Under the lock.
+    fn append(&self, space: &mut Space, op: &Op, touched: &[Ino]) -> Result<u64, FsError> {
+        let seq = self.backing.append(op)?;
+        space.last_seq = seq;
+        for &ino in touched {
+            if let Ok(node) = space.node_mut(ino) {
+                node.last_seq = seq;
+            }
+        }
+        Ok(seq)
+    }
+
+    /// Waits for a record as the policy asks. Without the lock.
+    fn settle(&self, seq: Option<u64>, delivery: bool) -> Result<(), FsError> {
+        let Some(seq) = seq else { return Ok(()) };
+        let wait = match self.options.durability {
+            Durability::Strict => true,
+            Durability::Delivery => delivery,
+            Durability::Relaxed => false,
+        };
+        if wait {
+            self.backing.wait_durable(seq)?;
+        }
+        Ok(())
+    }
+
+    fn has_committed_name(&self, space: &Space, ino: Ino) -> Result<bool, FsError> {
+        Ok(self
+            .names_of_class(space, ino, |class| class == PathClass::Committed)?
+            .next()
+            .is_some())
+    }
+
+    /// A path of the file in the local tree, if it has one.
+    fn local_name(&self, space: &Space, ino: Ino) -> Result<Option<TreePath>, FsError> {
+        Ok(self.names_of_class(space, ino, is_local)?.next())
+    }
+
+    fn names_of_class(
+        &self,
+        space: &Space,
+        ino: Ino,
+        wanted: impl Fn(PathClass) -> bool,
+    ) -> Result<impl Iterator<Item = TreePath>, FsError> {
+        let mut paths = Vec::new();
+        for (parent, name) in &space.file(ino)?.names {
+            let path = space.path(*parent)?.join(name);
+            if wanted(classify(&path)) {
+                paths.push(path);
+            }
+        }
+        Ok(paths.into_iter())
+    }
+
+    /// Brings content that no record has into the journal, for each committed name. Returns the last record.
+    fn commit_content(&self, ino: Ino) -> Result<Option<u64>, FsError> {
+        loop {
+            if !self.space.lock().file(ino)?.dirty {
+                return Ok(None);
+            }
+            let sealed = self.seal(ino)?;
+            let mut space = self.space.lock();
+            if space.file(ino)?.version != sealed.version {
+                continue;
+            }
+            let paths: Vec<_> = self
+                .names_of_class(&space, ino, |class| class == PathClass::Committed)?
+                .collect();
+            let mut last = None;
+            let mut how = sealed.content.clone();
+            for path in paths {
+                let op = Op::Put {
+                    path,
+                    oid: sealed.oid,
+                    content: std::mem::replace(&mut how, crate::maildir::Content::Existing),
+                    attrs: attrs_of(&space, ino)?,
+                };
+                last = Some(self.append(&mut space, &op, &[ino])?);
+            }
+            if let Some(seq) = last {
+                adopt(&mut space, ino, sealed, seq)?;
+            }
+            space.file_mut(ino)?.dirty = false;
+            space.dirty.retain(|other| *other != ino);
+            return Ok(last);
+        }
+    }
+
+    /// Brings all content at rest into the journal: the background flusher's round. `all` takes what is still being written too.
+    pub fn commit_rested(&self, all: bool) {
+        let rested: Vec<Ino> = {
+            let space = self.space.lock();
+            let now = node::now();
+            space
+                .dirty
+                .iter()
+                .copied()
+                .filter(|ino| {
+                    all || space.node(*ino).is_ok_and(|node| {
+                        now.0 - node.mtime.0 >= crate::limits::WRITE_REST.as_secs() as i64
+                    })
+                })
+                .collect()
+        };
+        for ino in rested {
+            match self.commit_content(ino) {
+                Ok(_) | Err(FsError::NotFound) => {}
+                Err(error) => warn!("content of inode {ino} waits for the journal: {error}"),
+            }
+        }
+    }
+}
+
+/// Whether files of the class are plain files of this node.
+fn is_local(class: PathClass) -> bool {
+    matches!(class, PathClass::ServerLocal | PathClass::Understood)
+}
+
+/// The attributes a record carries for a file.
+fn attrs_of(space: &Space, ino: Ino) -> Result<Attrs, FsError> {
+    let mtime = space.node(ino)?.mtime.0;
+    let file = space.file(ino)?;
+    Ok(Attrs {
+        uid: (file.uid > 0).then_some(file.uid),
+        mtime,
+        size: file.size,
+        ext: file.ext.clone().unwrap_or_default(),
+    })
+}
+
+/// After record `seq` brought sealed content: the inode reads it from there.
+fn adopt(space: &mut Space, ino: Ino, sealed: content::Sealed, seq: u64) -> Result<(), FsError> {
+    let file = space.file_mut(ino)?;
+    file.oid = Some(sealed.oid);
+    let spilled_scratch = match (&sealed.content, sealed.then) {
+        (crate::maildir::Content::Existing, _) => return Ok(()),
+        (_, Some(then)) => std::mem::replace(&mut file.content, then),
+        // Server-local content stays where it is.
+        (_, None) if matches!(file.content, Content::Local(_)) => return Ok(()),
+        (_, None) => std::mem::replace(&mut file.content, Content::Pending(seq)),
+    };
+    if let Content::Scratch(_, path) = spilled_scratch {
+        let _ = std::fs::remove_file(path);
+    }
+    space.pending.push_back((seq, ino));
+    Ok(())
+}

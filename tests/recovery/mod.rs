@@ -1,1 +1,4 @@
 //! To be filled.
+
+mod kill;
+mod labels;

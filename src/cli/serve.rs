@@ -1,0 +1,193 @@
+//! `mailbraid serve --node NAME [--store STORE]`: the ssh forced command of a peer's key.
+//!
+//! ```text
+//! # ~/.ssh/authorized_keys on this node
+//! restrict,command="mailbraid serve --node b --store /srv/mail.store" ssh-ed25519 AAAA… b
+//! ```
+//!
+//! ssh puts what the peer asked for into `SSH_ORIGINAL_COMMAND`. Of all that could stand there two forms are taken, `git-upload-pack 'PATH'` and
+//! `git-receive-pack 'PATH'` (also spelt `git upload-pack`), with PATH a store's repository; nothing of it reaches a shell or git's options. Git then does the work, with settings
+//! given through the environment, where the repository's own config cannot weaken them:
+//! - every ref but `refs/mailbraid/peers/NAME` is hidden from receive-pack, and git refuses to update a hidden ref;
+//! - objects are checked as `git fsck --strict` checks them, and stay in quarantine until they have passed;
+//! - refs are not deleted, input is bounded, and objects and refs are synced before the reply.
+//!
+//! What git cannot know (tree format, UID laws) is checked before the braid.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::limits;
+
+/// Why a peer was turned away.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    /// Not called by ssh.
+    #[error("serve is for ssh: put it into authorized_keys as command=\"mailbraid serve --node NAME\"")]
+    NoCommand,
+    /// A command we do not take.
+    #[error("refused: only git-upload-pack and git-receive-pack with one path are served")]
+    Command,
+    /// A name that is no node name.
+    #[error("{0:?} is no node name: use letters, digits, dots, dashes")]
+    Node(String),
+    /// A path that is no store's repository, or not the store this key may use.
+    #[error("refused: {0} is no mailbraid store that this key may use")]
+    Store(PathBuf),
+    /// git is missing.
+    #[error("cannot run git: {0}; install git")]
+    Git(String),
+}
+
+/// The two services.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Service {
+    Upload,
+    Receive,
+}
+
+/// Whether a word may name a node: it becomes part of a ref's name and of a commit's trailer.
+#[must_use]
+pub fn is_node_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && !name.starts_with(['.', '-'])
+        && !name.ends_with('.')
+        && !name.ends_with(".lock")
+        && !name.contains("..")
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+}
+
+/// Serves one connection. Returns only where it failed: otherwise git has replaced the process.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn serve(
+    node: &str,
+    only: Option<&Path>,
+    original: Option<OsString>,
+) -> Result<std::convert::Infallible, ServeError> {
+    if !is_node_name(node) {
+        return Err(ServeError::Node(node.to_owned()));
+    }
+    let original = original.ok_or(ServeError::NoCommand)?;
+    let (service, path) = parse(original.to_str().ok_or(ServeError::Command)?)?;
+    let repo = repository(&path, only)?;
+    let mut command = Command::new("git");
+    let settings = settings(node);
+    command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+    for (at, (key, value)) in settings.iter().enumerate() {
+        command
+            .env(format!("GIT_CONFIG_KEY_{at}"), key)
+            .env(format!("GIT_CONFIG_VALUE_{at}"), value);
+    }
+    for inherited in ["GIT_DIR", "GIT_CONFIG_PARAMETERS", "GIT_PROTOCOL_FROM_USER", "GIT_EXEC_PATH"] {
+        command.env_remove(inherited);
+    }
+    match service {
+        Service::Upload => command.args(["upload-pack", "--strict"]),
+        Service::Receive => command.arg("receive-pack"),
+    };
+    Err(ServeError::Git(command.arg(repo).exec().to_string()))
+}
+
+fn settings(node: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("safe.directory", "*".to_owned()),
+        ("receive.hideRefs", "refs".to_owned()),
+        ("receive.hideRefs", format!("!refs/mailbraid/peers/{node}")),
+        ("receive.fsckObjects", "true".to_owned()),
+        ("transfer.fsckObjects", "true".to_owned()),
+        ("receive.denyDeletes", "true".to_owned()),
+        ("receive.unpackLimit", "1".to_owned()),
+        ("receive.maxInputSize", limits::PUSH_BYTES.to_string()),
+        ("receive.autogc", "false".to_owned()),
+        ("core.hooksPath", "/dev/null".to_owned()),
+        ("core.fsync", "all".to_owned()),
+        ("core.bigFileThreshold", "64m".to_owned()),
+    ]
+}
+
+fn parse(original: &str) -> Result<(Service, PathBuf), ServeError> {
+    let rest = original.strip_prefix("git-").or_else(|| original.strip_prefix("git "));
+    let (service, argument) = rest
+        .and_then(|rest| rest.split_once(' '))
+        .ok_or(ServeError::Command)?;
+    let service = match service {
+        "upload-pack" => Service::Upload,
+        "receive-pack" => Service::Receive,
+        _ => return Err(ServeError::Command),
+    };
+    // git and gix quote the path for a shell; a quote within it would be '\'' and is not taken.
+    let path = argument
+        .strip_prefix('\'')
+        .map_or(Some(argument), |quoted| quoted.strip_suffix('\''))
+        .ok_or(ServeError::Command)?;
+    if !path.starts_with('/') || path.contains(['\'', '"', '\\', '\0', '\n']) || path.contains(" -") {
+        return Err(ServeError::Command);
+    }
+    Ok((service, PathBuf::from(path)))
+}
+
+/// The repository's directory for a path that names it or its store.
+fn repository(path: &Path, only: Option<&Path>) -> Result<PathBuf, ServeError> {
+    let refused = || ServeError::Store(path.to_owned());
+    let inner = path.join("repo.git");
+    let repo = if inner.join("HEAD").exists() { inner } else { path.to_owned() };
+    let repo = repo.canonicalize().map_err(|_| refused())?;
+    if repo.file_name().is_none_or(|name| name != "repo.git") || !repo.join("HEAD").exists() {
+        return Err(refused());
+    }
+    if let Some(store) = only {
+        let allowed = store.canonicalize().map_err(|_| refused())?;
+        if repo.parent() != Some(allowed.as_path()) {
+            return Err(refused());
+        }
+    }
+    Ok(repo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_commands_are_taken() {
+        for (text, service) in [
+            ("git-upload-pack '/s/repo.git'", Service::Upload),
+            ("git-receive-pack '/s/repo.git'", Service::Receive),
+            ("git receive-pack /s/repo.git", Service::Receive),
+        ] {
+            assert_eq!(parse(text), Ok((service, PathBuf::from("/s/repo.git"))));
+        }
+        for text in [
+            "",
+            "ls",
+            "git-upload-pack",
+            "git-upload-archive '/s'",
+            "git-receive-pack '/s' '/t'",
+            "git-receive-pack '/s'; rm -rf /",
+            "git -c core.sshCommand=x receive-pack '/s'",
+            "git-receive-pack --exec=x",
+            "git-receive-pack -c receive.fsckObjects=false '/s'",
+            "git-receive-pack '/s/'\\''x'",
+            "git-receive-pack s/repo.git",
+        ] {
+            assert_eq!(parse(text), Err(ServeError::Command), "{text}");
+        }
+    }
+
+    #[test]
+    fn node_names_make_refs() {
+        for name in ["a", "mx1.example.org", "node-2", "A_b"] {
+            assert!(is_node_name(name), "{name}");
+        }
+        for name in ["", ".a", "-a", "a..b", "a/b", "a b", "a.lock", "a.", "ä", "a\n"] {
+            assert!(!is_node_name(name), "{name}");
+        }
+    }
+}

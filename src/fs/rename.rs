@@ -1,0 +1,386 @@
+//! Rename and link: where files change class.
+//!
+//! | from \ to | committed | scratch | local |
+//! |---|---|---|---|
+//! | committed | `Rename` | `Remove` | content written to a plain file, `Remove` |
+//! | scratch | sealed, `Put` | names alone | content written to a plain file |
+//! | local | sealed, `Put`, plain file removed | content read to memory, plain file removed | plain file renamed |
+//!
+//! A link is the same without what removes.
+
+use std::sync::Arc;
+
+use super::content::Sealed;
+use super::node::{self, Content, Ino, Stat};
+use super::space::Space;
+use super::{Fs, FsError, RenameFlags, adopt, attrs_of, is_local};
+use crate::limits;
+use crate::maildir::class::{PathClass, classify};
+use crate::maildir::{Op, TreePath, name};
+
+/// One end of a rename.
+#[derive(Clone, Copy)]
+struct End<'a> {
+    parent: Ino,
+    name: &'a [u8],
+}
+
+impl Fs {
+    /// Renames a file or a directory; a file or an empty directory that is there is replaced.
+    ///
+    /// # Errors
+    /// As `rename(2)`.
+    pub fn rename(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new_parent: Ino,
+        new_name: &[u8],
+        flags: RenameFlags,
+    ) -> Result<(), FsError> {
+        self.writable()?;
+        self.ensure_loaded(parent)?;
+        self.ensure_loaded(new_parent)?;
+        let from = End { parent, name };
+        let to = End {
+            parent: new_parent,
+            name: new_name,
+        };
+        loop {
+            let (ino, replaced, is_dir, to_class, from_class) = {
+                let space = self.space.lock();
+                let ino = space.child(parent, name)?.ok_or(FsError::NotFound)?;
+                let replaced = space.child(new_parent, new_name)?;
+                if flags.no_replace && replaced.is_some() {
+                    return Err(FsError::Exists);
+                }
+                let to_class = classify(&space.path(new_parent)?.join(new_name));
+                let from_class = classify(&space.path(parent)?.join(name));
+                (ino, replaced, space.is_dir(ino)?, to_class, from_class)
+            };
+            if replaced == Some(ino) {
+                return Ok(());
+            }
+            if is_dir {
+                if let Some(replaced) = replaced {
+                    self.ensure_loaded(replaced)?;
+                }
+                return self.rename_dir(ino, from, to);
+            }
+            if let Some(replaced) = replaced
+                && is_local(to_class)
+                && !self.space.lock().is_dir(replaced)?
+            {
+                // Whoever has it open goes on reading it.
+                self.open_local(replaced)?;
+            }
+            let dirty = self.space.lock().file(ino)?.dirty;
+            if dirty {
+                self.commit_content(ino)?;
+            }
+            let sealed = match (from_class, to_class) {
+                (PathClass::Committed, PathClass::Committed) => None,
+                (_, PathClass::Committed) => Some(self.seal(ino)?),
+                _ => None,
+            };
+            if let Some(done) = self.rename_file(ino, from, to, sealed)? {
+                return self.settle(done.seq, done.delivery);
+            }
+        }
+    }
+
+    /// The rename of a file under the lock; `None` where something moved since it was looked at.
+    fn rename_file(
+        &self,
+        ino: Ino,
+        from: End<'_>,
+        to: End<'_>,
+        sealed: Option<Sealed>,
+    ) -> Result<Option<Done>, FsError> {
+        let mut space = self.space.lock();
+        if space.child(from.parent, from.name)? != Some(ino) {
+            return Ok(None);
+        }
+        let file = space.file(ino)?;
+        if file.dirty
+            || sealed
+                .as_ref()
+                .is_some_and(|sealed| sealed.version != file.version)
+        {
+            return Ok(None);
+        }
+        let old = space.path(from.parent)?.join(from.name);
+        let new = space.path(to.parent)?.join(to.name);
+        let (old_class, new_class) = (classify(&old), classify(&new));
+        if (new_class == PathClass::Committed)
+            != (sealed.is_some() || old_class == PathClass::Committed)
+            && new_class == PathClass::Committed
+        {
+            return Ok(None);
+        }
+        let replaced = space.child(to.parent, to.name)?;
+        if let Some(replaced) = replaced {
+            if replaced == ino {
+                return Ok(Some(Done::default()));
+            }
+            if space.is_dir(replaced)? {
+                return Err(FsError::IsDir);
+            }
+        }
+        let touched = [from.parent, to.parent, ino];
+        let mut done = Done::default();
+        match (old_class, new_class) {
+            (PathClass::Committed, PathClass::Committed) => {
+                let op = Op::Rename {
+                    from: old.clone(),
+                    to: new.clone(),
+                };
+                done.seq = Some(self.append(&mut space, &op, &touched)?);
+                done.delivery = is_arrival(&old, &new);
+            }
+            (_, PathClass::Committed) => {
+                let Some(sealed) = sealed else {
+                    return Ok(None);
+                };
+                let op = Op::Put {
+                    path: new.clone(),
+                    oid: sealed.oid,
+                    content: sealed.content.clone(),
+                    attrs: attrs_of(&space, ino)?,
+                };
+                let seq = self.append(&mut space, &op, &touched)?;
+                if is_local(old_class) {
+                    self.to_memory(&mut space, ino)?;
+                    self.local.unlink(&old)?;
+                }
+                adopt(&mut space, ino, sealed, seq)?;
+                done.seq = Some(seq);
+                done.delivery = is_message(&new);
+            }
+            (_, PathClass::Scratch) => {
+                if is_local(old_class) {
+                    self.to_memory(&mut space, ino)?;
+                    self.local.unlink(&old)?;
+                } else if old_class == PathClass::Committed {
+                    let op = Op::Remove { path: old.clone() };
+                    done.seq = Some(self.append(&mut space, &op, &touched)?);
+                }
+            }
+            (_, PathClass::ServerLocal | PathClass::Understood) => {
+                if is_local(old_class) {
+                    self.local.rename(&old, &new)?;
+                } else {
+                    drop(space);
+                    let bytes = self.read_all(ino)?;
+                    space = self.space.lock();
+                    if space.child(from.parent, from.name)? != Some(ino) {
+                        return Ok(None);
+                    }
+                    let open = Arc::new(self.local.write(&new, &bytes)?);
+                    if old_class == PathClass::Committed {
+                        let op = Op::Remove { path: old.clone() };
+                        done.seq = Some(self.append(&mut space, &op, &touched)?);
+                    }
+                    let mtime = space.node(ino)?.mtime;
+                    set_file_mtime(&open, mtime)?;
+                    space.file_mut(ino)?.content = Content::Local(Some(open));
+                }
+            }
+        }
+        if replaced.is_some() {
+            // A committed name went with the record, a plain file with the rename or the write.
+            self.drop_name(&mut space, to.parent, to.name)?;
+        }
+        let time = node::now();
+        space.detach(from.parent, from.name, time)?;
+        space.attach(to.parent, to.name, ino, time)?;
+        Ok(Some(done))
+    }
+
+    /// Reads a plain file's content into memory: its name is about to leave the local tree.
+    fn to_memory(&self, space: &mut Space, ino: Ino) -> Result<(), FsError> {
+        let open = match &space.file(ino)?.content {
+            Content::Local(Some(open)) => Arc::clone(open),
+            Content::Local(None) => {
+                let path = self.local_name(space, ino)?.ok_or(FsError::NotFound)?;
+                Arc::new(self.local.open(&path)?)
+            }
+            _ => return Ok(()),
+        };
+        let mut bytes = vec![0; space.file(ino)?.size as usize];
+        std::os::unix::fs::FileExt::read_exact_at(&*open, &mut bytes, 0)?;
+        space.file_mut(ino)?.content = Content::Memory(Arc::new(bytes));
+        Ok(())
+    }
+
+    fn rename_dir(&self, ino: Ino, from: End<'_>, to: End<'_>) -> Result<(), FsError> {
+        self.ensure_loaded(ino)?;
+        let mut space = self.space.lock();
+        if space.child(from.parent, from.name)? != Some(ino) {
+            return Err(FsError::NotFound);
+        }
+        let old = space.path(ino)?;
+        let new = space.path(to.parent)?.join(to.name);
+        if to.name.len() > limits::NAME_MAX {
+            return Err(FsError::NameTooLong);
+        }
+        if new.is_within(&old) {
+            return Err(FsError::Invalid);
+        }
+        let class = classify(&old);
+        let below_changes = classify(&old.join(b"x")) != classify(&new.join(b"x"));
+        if class != classify(&new) || (below_changes && !space.entries(ino)?.is_empty()) {
+            return Err(FsError::CrossClass);
+        }
+        let replaced = space.child(to.parent, to.name)?;
+        if let Some(replaced) = replaced {
+            if !space.is_dir(replaced)? {
+                return Err(FsError::NotDir);
+            }
+            if !space.entries(replaced)?.is_empty() {
+                return Err(FsError::NotEmpty);
+            }
+        }
+        let mut seq = None;
+        match class {
+            PathClass::Scratch => {}
+            PathClass::ServerLocal | PathClass::Understood => self.local.rename(&old, &new)?,
+            PathClass::Committed => {
+                let op = Op::Rename {
+                    from: old.clone(),
+                    to: new.clone(),
+                };
+                seq = Some(self.append(&mut space, &op, &[from.parent, to.parent, ino])?);
+                self.local.rmdir(&new)?;
+                self.local.rename(&old, &new)?;
+            }
+        }
+        let time = node::now();
+        if let Some(replaced) = replaced {
+            space.detach(to.parent, to.name, time)?;
+            space.reap(replaced);
+        }
+        let mtime = space.node(ino)?.mtime;
+        space.detach(from.parent, from.name, time)?;
+        space.attach(to.parent, to.name, ino, time)?;
+        space.node_mut(ino)?.mtime = mtime;
+        drop(space);
+        self.settle(seq, false)
+    }
+
+    /// Gives a file a second name, and counts a kernel look-up.
+    ///
+    /// # Errors
+    /// As `link(2)`.
+    pub fn link(&self, ino: Ino, new_parent: Ino, new_name: &[u8]) -> Result<Stat, FsError> {
+        self.writable()?;
+        self.ensure_loaded(new_parent)?;
+        loop {
+            let (dirty, class) = {
+                let space = self.space.lock();
+                if space.is_dir(ino)? {
+                    return Err(FsError::NotPermitted);
+                }
+                if space.child(new_parent, new_name)?.is_some() {
+                    return Err(FsError::Exists);
+                }
+                let class = classify(&space.path(new_parent)?.join(new_name));
+                (space.file(ino)?.dirty, class)
+            };
+            if dirty {
+                self.commit_content(ino)?;
+            }
+            let sealed = match class {
+                PathClass::Committed => Some(self.seal(ino)?),
+                _ => None,
+            };
+            let bytes = match class {
+                PathClass::ServerLocal | PathClass::Understood => {
+                    let local = matches!(self.space.lock().file(ino)?.content, Content::Local(_));
+                    if local {
+                        None
+                    } else {
+                        Some(self.read_all(ino)?)
+                    }
+                }
+                _ => None,
+            };
+            let mut space = self.space.lock();
+            if space.child(new_parent, new_name)?.is_some() {
+                return Err(FsError::Exists);
+            }
+            let file = space.file(ino)?;
+            if file.names.is_empty() {
+                return Err(FsError::NotFound);
+            }
+            if file.dirty
+                || sealed
+                    .as_ref()
+                    .is_some_and(|sealed| sealed.version != file.version)
+            {
+                continue;
+            }
+            let new = space.path(new_parent)?.join(new_name);
+            let mut seq = None;
+            match sealed {
+                Some(sealed) => {
+                    let op = Op::Put {
+                        path: new.clone(),
+                        oid: sealed.oid,
+                        content: sealed.content.clone(),
+                        attrs: crate::maildir::Attrs {
+                            uid: None,
+                            ..attrs_of(&space, ino)?
+                        },
+                    };
+                    let number = self.append(&mut space, &op, &[new_parent, ino])?;
+                    adopt(&mut space, ino, sealed, number)?;
+                    seq = Some(number);
+                }
+                None if is_local(class) => match bytes {
+                    Some(bytes) => {
+                        let open = Arc::new(self.local.write(&new, &bytes)?);
+                        space.file_mut(ino)?.content = Content::Local(Some(open));
+                    }
+                    None => {
+                        let old = self.local_name(&space, ino)?.ok_or(FsError::NotFound)?;
+                        self.local.link(&old, &new)?;
+                    }
+                },
+                None => {}
+            }
+            space.attach(new_parent, new_name, ino, node::now())?;
+            space.node_mut(ino)?.lookups += 1;
+            let stat = self.stat_of(&space, ino)?;
+            drop(space);
+            self.settle(seq, is_message(&new))?;
+            return Ok(stat);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Done {
+    seq: Option<u64>,
+    delivery: bool,
+}
+
+/// Whether the path is a message's: in `cur` or `new`.
+fn is_message(path: &TreePath) -> bool {
+    path.parent()
+        .is_some_and(|dir| matches!(dir.name(), b"cur" | b"new"))
+}
+
+/// Whether a rename makes a message appear in a folder: a flag change does not, a move from another folder does.
+fn is_arrival(old: &TreePath, new: &TreePath) -> bool {
+    let folder = |path: &TreePath| path.parent().and_then(|dir| dir.parent());
+    is_message(new)
+        && !(is_message(old)
+            && folder(old) == folder(new)
+            && name::identity(old.name()) == name::identity(new.name()))
+}
+
+fn set_file_mtime(file: &std::fs::File, mtime: node::Time) -> std::io::Result<()> {
+    let since = std::time::Duration::new(mtime.0.max(0) as u64, mtime.1);
+    file.set_modified(std::time::UNIX_EPOCH + since)
+}

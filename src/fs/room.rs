@@ -1,0 +1,69 @@
+//! Bounded memories: free space of the disk, and decoded blobs.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::limits;
+use crate::maildir::Oid;
+
+/// Free space, asked for at most every [`Room::FRESH`].
+#[derive(Default)]
+pub struct Room {
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Room {
+    const FRESH: Duration = Duration::from_millis(20);
+
+    /// Free bytes of the filesystem that holds `dir`.
+    ///
+    /// # Errors
+    /// Where it cannot be asked.
+    pub fn left(&self, dir: &Path) -> io::Result<u64> {
+        let mut last = self.last.lock();
+        if let Some((at, left)) = *last
+            && at.elapsed() < Self::FRESH
+        {
+            return Ok(left);
+        }
+        let stat = rustix::fs::statvfs(dir)?;
+        let left = stat.f_bavail * stat.f_frsize;
+        *last = Some((Instant::now(), left));
+        Ok(left)
+    }
+}
+
+/// The blobs read last.
+#[derive(Default)]
+pub struct BlobCache {
+    blobs: VecDeque<(Oid, Arc<Vec<u8>>)>,
+    bytes: usize,
+}
+
+impl BlobCache {
+    /// A blob, if it is here.
+    pub fn get(&mut self, oid: Oid) -> Option<Arc<Vec<u8>>> {
+        let at = self.blobs.iter().position(|(known, _)| *known == oid)?;
+        let found = self.blobs.remove(at)?;
+        let bytes = Arc::clone(&found.1);
+        self.blobs.push_back(found);
+        Some(bytes)
+    }
+
+    /// Keeps a blob, and lets go of the oldest beyond [`limits::BLOB_CACHE`].
+    pub fn put(&mut self, oid: Oid, bytes: Arc<Vec<u8>>) {
+        self.bytes += bytes.len();
+        self.blobs.push_back((oid, bytes));
+        while self.bytes > limits::BLOB_CACHE || self.blobs.len() > 64 {
+            let Some((_, gone)) = self.blobs.pop_front() else {
+                break;
+            };
+            self.bytes -= gone.len();
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The namespace: all inodes and names, under one lock that its owner holds. Nothing here does I/O.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use super::error::FsError;
+use super::node::{Body, DirBody, FileBody, Ino, Listing, Name, Node, ROOT, Time};
+use crate::limits;
+use crate::maildir::TreePath;
+
+/// Inodes and names.
+pub struct Space {
+    nodes: HashMap<Ino, Node>,
+    next: Ino,
+    /// Inodes whose content stands in a record, in order of the records.
+    pub pending: VecDeque<(u64, Ino)>,
+    /// Files with content that no record has.
+    pub dirty: Vec<Ino>,
+    /// The last record appended.
+    pub last_seq: u64,
+}
+
+impl Space {
+    /// A namespace with a root alone.
+    #[must_use]
+    pub fn new(root: Listing, mtime: Time) -> Self {
+        let mut nodes = HashMap::new();
+        let mut node = Node::dir(ROOT, Name::from(&b""[..]), root, mtime);
+        node.lookups = 1;
+        nodes.insert(ROOT, node);
+        Self {
+            nodes,
+            next: ROOT + 1,
+            pending: VecDeque::new(),
+            dirty: Vec::new(),
+            last_seq: 0,
+        }
+    }
+
+    /// The inode.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn node(&self, ino: Ino) -> Result<&Node, FsError> {
+        self.nodes.get(&ino).ok_or(FsError::NotFound)
+    }
+
+    /// The inode, to change.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn node_mut(&mut self, ino: Ino) -> Result<&mut Node, FsError> {
+        self.nodes.get_mut(&ino).ok_or(FsError::NotFound)
+    }
+
+    /// The directory.
+    ///
+    /// # Errors
+    /// Where it is gone or a file.
+    pub fn dir(&self, ino: Ino) -> Result<&DirBody, FsError> {
+        match &self.node(ino)?.body {
+            Body::Dir(dir) => Ok(dir),
+            Body::File(_) => Err(FsError::NotDir),
+        }
+    }
+
+    /// The directory, to change.
+    ///
+    /// # Errors
+    /// Where it is gone or a file.
+    pub fn dir_mut(&mut self, ino: Ino) -> Result<&mut DirBody, FsError> {
+        match &mut self.node_mut(ino)?.body {
+            Body::Dir(dir) => Ok(dir),
+            Body::File(_) => Err(FsError::NotDir),
+        }
+    }
+
+    /// The file.
+    ///
+    /// # Errors
+    /// Where it is gone or a directory.
+    pub fn file(&self, ino: Ino) -> Result<&FileBody, FsError> {
+        match &self.node(ino)?.body {
+            Body::File(file) => Ok(file),
+            Body::Dir(_) => Err(FsError::IsDir),
+        }
+    }
+
+    /// The file, to change.
+    ///
+    /// # Errors
+    /// Where it is gone or a directory.
+    pub fn file_mut(&mut self, ino: Ino) -> Result<&mut FileBody, FsError> {
+        match &mut self.node_mut(ino)?.body {
+            Body::File(file) => Ok(file),
+            Body::Dir(_) => Err(FsError::IsDir),
+        }
+    }
+
+    /// Whether it is a directory.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn is_dir(&self, ino: Ino) -> Result<bool, FsError> {
+        Ok(matches!(self.node(ino)?.body, Body::Dir(_)))
+    }
+
+    /// The entries of a loaded directory.
+    ///
+    /// # Errors
+    /// Where it is no directory, was removed, or is not loaded (a defect: callers load first).
+    pub fn entries(&self, ino: Ino) -> Result<&HashMap<Name, Ino>, FsError> {
+        let dir = self.dir(ino)?;
+        if dir.parent == 0 {
+            return Err(FsError::NotFound);
+        }
+        match &dir.listing {
+            Listing::Loaded(entries) => Ok(entries),
+            Listing::Unloaded(_) => Err(FsError::Io(std::io::Error::other(
+                "a directory was used before it was loaded",
+            ))),
+        }
+    }
+
+    /// The inode of a name, if it is there.
+    ///
+    /// # Errors
+    /// As [`Space::entries`], and a name that is too long.
+    pub fn child(&self, parent: Ino, name: &[u8]) -> Result<Option<Ino>, FsError> {
+        if name.len() > limits::NAME_MAX {
+            return Err(FsError::NameTooLong);
+        }
+        Ok(self.entries(parent)?.get(name).copied())
+    }
+
+    /// The path of a linked directory.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn path(&self, mut ino: Ino) -> Result<TreePath, FsError> {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        while ino != ROOT {
+            let dir = self.dir(ino)?;
+            if dir.parent == 0 {
+                return Err(FsError::NotFound);
+            }
+            parts.push(&dir.name);
+            ino = dir.parent;
+        }
+        parts.reverse();
+        Ok(TreePath::new(parts.join(&b'/')))
+    }
+
+    /// Adds an inode and returns its number.
+    pub fn add(&mut self, node: Node) -> Ino {
+        let ino = self.next;
+        self.next += 1;
+        self.nodes.insert(ino, node);
+        ino
+    }
+
+    /// Gives an inode a name; the name is free. The directory's times move.
+    ///
+    /// # Errors
+    /// As [`Space::entries`].
+    pub fn attach(
+        &mut self,
+        parent: Ino,
+        name: &[u8],
+        ino: Ino,
+        time: Time,
+    ) -> Result<(), FsError> {
+        self.entries(parent)?;
+        let name = Name::from(name);
+        let is_dir = {
+            let node = self.node_mut(ino)?;
+            node.ctime = time;
+            match &mut node.body {
+                Body::File(file) => {
+                    file.names.push((parent, Name::clone(&name)));
+                    false
+                }
+                Body::Dir(dir) => {
+                    dir.parent = parent;
+                    dir.name = Name::clone(&name);
+                    true
+                }
+            }
+        };
+        let above = self.node_mut(parent)?;
+        above.mtime = time;
+        above.ctime = time;
+        if let Body::Dir(dir) = &mut above.body {
+            dir.subdirs += u32::from(is_dir);
+            if let Listing::Loaded(entries) = &mut dir.listing {
+                entries.insert(name, ino);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a name away. The inode stays while the kernel or another name holds it: see [`Space::reap`].
+    ///
+    /// # Errors
+    /// As [`Space::entries`], or where the name is not there.
+    pub fn detach(&mut self, parent: Ino, name: &[u8], time: Time) -> Result<Ino, FsError> {
+        let ino = self.child(parent, name)?.ok_or(FsError::NotFound)?;
+        let is_dir = {
+            let node = self.node_mut(ino)?;
+            node.ctime = time;
+            match &mut node.body {
+                Body::File(file) => {
+                    file.names
+                        .retain(|(dir, known)| *dir != parent || &**known != name);
+                    false
+                }
+                Body::Dir(dir) => {
+                    dir.parent = 0;
+                    true
+                }
+            }
+        };
+        let above = self.node_mut(parent)?;
+        above.mtime = time;
+        above.ctime = time;
+        if let Body::Dir(dir) = &mut above.body {
+            dir.subdirs -= u32::from(is_dir);
+            if let Listing::Loaded(entries) = &mut dir.listing {
+                entries.remove(name);
+            }
+        }
+        Ok(ino)
+    }
+
+    /// Drops an inode that neither a name nor the kernel holds.
+    pub fn reap(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get(&ino)
+            && node.lookups == 0
+            && !node.is_linked()
+        {
+            self.nodes.remove(&ino);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Opening a store: from whatever a crash left to a head that holds every acknowledged operation.
+//!
+//! The repository's head names, in its trailers, the last operation it holds. The journal holds the operations after it (and perhaps some before).
+//! Recovery commits the rest before the mount is shown, so a mount always starts from a tree of the repository alone.
+//!
+//! | label | found | done |
+//! |---|---|---|
+//! | S1 | nothing, or an interrupted creation | the store is created, or its creation finished |
+//! | S2 | a head, and a journal that holds nothing after it | nothing to do: a clean stop |
+//! | S3 | a head, and later operations in the journal | they are committed |
+//! | S4 | no head, and operations from 1 on | they are committed: killed before the first commit |
+//! | S5 | operations in the journal that the head holds already | skipped: killed between the commit and the journal's release |
+//! | S6 | the journal begins later than the head's last operation + 1 | refused by the journal: acknowledged operations are missing |
+//! | S7 | no journal (lost or removed), and a head | a new journal that counts on from the head |
+//! | S8 | spilled files that no operation names | removed: killed before the record, or after the commit |
+//! | S9 | a spilled file missing, its blob in the repository | the blob is used: killed while spilled files were removed |
+//! | S10 | a spilled file missing, and no such blob | refused: content of an acknowledged delivery is missing |
+//! | S11 | a stale `refs/heads/mail.lock` | removed: the store's lock says that its writer is dead |
+//! | S12 | a head made elsewhere (no trailer of this node) | the nearest ancestor with one tells where the journal goes on |
+//! | S13 | the journal's torn tail | cut, and said in the log (the journal's own table) |
+
+use std::fs;
+
+use log::{info, warn};
+
+use super::committer::Committer;
+use super::{Layout, StoreError, message};
+use crate::history::Repo;
+use crate::journal::{self, Journal, Recovery};
+use crate::maildir::Oid;
+
+/// The last operation of `node` that the history at `head` holds; 0 where it holds none (S4, S12).
+///
+/// # Errors
+/// Where a commit cannot be read.
+pub fn last_committed(repo: &Repo, head: Option<Oid>, node: &str) -> Result<u64, StoreError> {
+    let reader = repo.reader();
+    let mut queue: Vec<Oid> = head.into_iter().collect();
+    let mut seen = std::collections::HashSet::new();
+    let mut last = 0;
+    // Breadth first: a line of history ends at its newest commit of this node, for sequence numbers only grow along it.
+    while !queue.is_empty() {
+        let mut next = Vec::new();
+        for id in queue.drain(..) {
+            if !seen.insert(id) {
+                continue;
+            }
+            let commit = reader.commit(id)?;
+            match message::trailers(&commit.message) {
+                Some((of, sequence)) if of == node => last = last.max(sequence.last),
+                _ => next.extend(commit.parents),
+            }
+        }
+        queue = next;
+    }
+    Ok(last)
+}
+
+/// Opens the journal beside a history that ends at operation `committed`.
+///
+/// # Errors
+/// What the journal refuses, S6 among it.
+pub fn open_journal(
+    layout: &Layout,
+    committed: u64,
+) -> Result<(std::sync::Arc<Journal>, Recovery), StoreError> {
+    let options = journal::Options {
+        first_seq: committed + 1,
+        ..journal::Options::default()
+    };
+    let (journal, found) = Journal::open(&layout.journal(), options)?;
+    if let Some(cut) = &found.cut {
+        warn!(
+            "journal: cut a torn tail in {} at byte {}: {}",
+            cut.file.display(),
+            cut.offset,
+            cut.why
+        );
+    }
+    Ok((journal, found))
+}
+
+/// Commits what the journal holds beyond the head (S3, S4, S5), then removes spilled files that nothing needs (S8).
+///
+/// # Errors
+/// S10, and a repository that cannot be written.
+pub fn replay(
+    layout: &Layout,
+    journal: &Journal,
+    committer: &mut Committer,
+) -> Result<(), StoreError> {
+    let from = committer.done();
+    while journal.last() > committer.done() {
+        committer.round(journal)?;
+    }
+    if committer.done() > from {
+        info!("recovered operations {} to {}", from + 1, committer.done());
+    }
+    journal.release(committer.done())?;
+    let listing =
+        fs::read_dir(layout.spill()).map_err(|error| StoreError::io(layout.spill(), error))?;
+    for entry in listing.flatten() {
+        if let Err(error) = fs::remove_file(entry.path()) {
+            warn!("{}: {error}", entry.path().display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! The threads of the store and what they share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, TryRecvError};
+use log::{error, info, warn};
+use parking_lot::{Condvar, Mutex};
+
+use super::committer::{Committer, Round};
+use super::{LiveView, StoreError};
+use crate::history::Repo;
+use crate::journal::Journal;
+use crate::limits;
+
+/// What other threads ask of the store thread.
+pub enum Command {
+    /// Commit now: somebody waits.
+    Hurry,
+    /// End the thread.
+    Stop,
+}
+
+/// What the store's threads and its callers see of each other.
+pub struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    committed: u64,
+    commits_since_maintenance: usize,
+    live: Option<Arc<dyn LiveView>>,
+    poisoned: Option<String>,
+    waiting: Option<String>,
+    stopping: bool,
+}
+
+impl Shared {
+    /// With all up to `committed` in the repository.
+    pub fn new(committed: u64) -> Self {
+        Self {
+            state: Mutex::new(State {
+                committed,
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Sets the live tree.
+    pub fn attach(&self, live: Arc<dyn LiveView>) {
+        let committed = {
+            let mut state = self.state.lock();
+            state.live = Some(Arc::clone(&live));
+            state.committed
+        };
+        live.committed(committed);
+    }
+
+    /// The last operation durable in the repository.
+    pub fn committed(&self) -> u64 {
+        self.state.lock().committed
+    }
+
+    /// Why the store refuses to write.
+    pub fn poisoned(&self) -> Option<String> {
+        self.state.lock().poisoned.clone()
+    }
+
+    /// What the store thread waits for.
+    pub fn waiting(&self) -> Option<String> {
+        self.state.lock().waiting.clone()
+    }
+
+    /// Tells all threads to end.
+    pub fn stop(&self) {
+        self.state.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until `seq` is committed; `hurry` wakes the store thread.
+    ///
+    /// # Errors
+    /// Where that will not happen.
+    pub fn wait_committed(&self, seq: u64, hurry: impl Fn()) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        while state.committed < seq {
+            if let Some(why) = &state.poisoned {
+                return Err(StoreError::Poisoned(why.clone()));
+            }
+            if let Some(why) = &state.waiting {
+                return Err(StoreError::Poisoned(why.clone()));
+            }
+            if state.stopping {
+                return Err(StoreError::Stopped);
+            }
+            hurry();
+            self.changed
+                .wait_for(&mut state, Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    fn poison(&self, why: &str) {
+        error!("the store is poisoned, nothing more is written: {why}");
+        let mut state = self.state.lock();
+        state.poisoned.get_or_insert_with(|| why.to_owned());
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+/// The store thread.
+pub struct Worker {
+    committer: Committer,
+    journal: Arc<Journal>,
+    inbox: Receiver<Command>,
+    shared: Arc<Shared>,
+    spill: PathBuf,
+}
+
+impl Worker {
+    /// A worker that is not yet running.
+    pub fn new(
+        committer: Committer,
+        journal: Arc<Journal>,
+        inbox: Receiver<Command>,
+        shared: Arc<Shared>,
+        spill: PathBuf,
+    ) -> Self {
+        Self {
+            committer,
+            journal,
+            inbox,
+            shared,
+            spill,
+        }
+    }
+
+    /// The thread's body: select → commit → tell → release, until told to stop.
+    pub fn run(mut self) {
+        let mut not_before = Instant::now();
+        loop {
+            let mut hurry = false;
+            loop {
+                match self.inbox.try_recv() {
+                    Ok(Command::Hurry) => hurry = true,
+                    Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+            if !hurry {
+                let pause = not_before.saturating_duration_since(Instant::now());
+                if !pause.is_zero() {
+                    // A short nap that a Hurry cuts short: the channel is the only thing waited for.
+                    match self.inbox.recv_timeout(pause) {
+                        Ok(Command::Stop) => return,
+                        Ok(Command::Hurry) | Err(_) => {}
+                    }
+                }
+            }
+            if !self
+                .journal
+                .wait_appended(self.committer.done(), limits::STORE_IDLE)
+            {
+                continue;
+            }
+            match self.commit() {
+                Ok(round) => {
+                    // A busy store gathers; a quiet one commits each action at once.
+                    let gather = if round.operations > 1 {
+                        limits::GATHER
+                    } else {
+                        Duration::ZERO
+                    };
+                    not_before = Instant::now() + gather;
+                }
+                Err(error) if error.is_disk_full() => {
+                    let why = format!("the disk is full, commits wait: {error}");
+                    let mut state = self.shared.state.lock();
+                    if state.waiting.is_none() {
+                        warn!("{why}");
+                    }
+                    state.waiting = Some(why);
+                    drop(state);
+                    self.shared.changed.notify_all();
+                    not_before = Instant::now() + limits::DISK_FULL_RETRY;
+                }
+                Err(error) => {
+                    self.shared.poison(&error.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<Round, StoreError> {
+        let round = self.committer.round(&self.journal)?;
+        let live = {
+            let mut state = self.shared.state.lock();
+            if state.waiting.take().is_some() {
+                info!("there is room again, commits go on");
+            }
+            state.live.clone()
+        };
+        if let Some(live) = live {
+            live.committed(round.committed);
+        }
+        self.journal.release(round.committed)?;
+        for id in &round.spilled {
+            // Left behind by a failure, it goes at the next mount.
+            let _ = std::fs::remove_file(self.spill.join(id.to_string()));
+        }
+        let mut state = self.shared.state.lock();
+        state.committed = round.committed;
+        state.commits_since_maintenance += 1;
+        drop(state);
+        self.shared.changed.notify_all();
+        Ok(round)
+    }
+}
+
+/// The maintenance thread's body: keeps packs few, until told to stop.
+pub fn maintain(repo: &Repo, shared: &Shared) {
+    loop {
+        {
+            let mut state = shared.state.lock();
+            while !state.stopping && state.commits_since_maintenance < limits::MAINTAIN_AFTER {
+                shared
+                    .changed
+                    .wait_for(&mut state, Duration::from_secs(3600));
+            }
+            if state.stopping {
+                return;
+            }
+            state.commits_since_maintenance = 0;
+        }
+        // MAINTAIN
+        let _ = repo;
+    }
+}
