@@ -2,8 +2,8 @@
 
 /// Arguments of every bench: `--rounds N`, `--without PLACE`, and names (or parts of names) of works to do.
 pub struct Arguments {
-    /// Rounds to run.
-    pub rounds: usize,
+    /// Rounds to run; `None`: as many as the bench thinks right.
+    pub rounds: Option<usize>,
     /// Places to leave out.
     without: Vec<String>,
     /// Parts of names of works to do; empty means all.
@@ -15,20 +15,18 @@ impl Arguments {
     ///
     /// # Errors
     /// A flag without its value, or a number that is none.
-    pub fn parse(
-        words: impl Iterator<Item = String>,
-        rounds: usize,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
+    pub fn parse(words: impl Iterator<Item = String>) -> Result<Self, Box<dyn std::error::Error>> {
         let mut words = words;
         let mut arguments = Self {
-            rounds,
+            rounds: None,
             without: Vec::new(),
             wanted: Vec::new(),
         };
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--rounds" => {
-                    arguments.rounds = words.next().ok_or("--rounds needs a number")?.parse()?;
+                    arguments.rounds =
+                        Some(words.next().ok_or("--rounds needs a number")?.parse()?);
                 }
                 "--without" => {
                     let place = words.next().ok_or("--without needs a place")?;
