@@ -55,22 +55,23 @@ impl Courier {
                 ("TCPLOCALIP", "127.0.0.1"),
                 ("TCPLOCALPORT", "143"),
             ])
-            // What /etc/courier/imapd sets.
+            // What the init script takes from /etc/courier/imapd: the README's, where it says something, and Debian's.
             .envs([
-                (
-                    "IMAP_CAPABILITY",
-                    "IMAP4rev1 UIDPLUS CHILDREN NAMESPACE THREAD=ORDEREDSUBJECT THREAD=REFERENCES SORT QUOTA IDLE",
-                ),
-                ("IMAP_KEYWORDS", "1"),
                 ("IMAP_ACL", "1"),
-                ("IMAP_IDLE_TIMEOUT", "2"),
-                ("IMAP_ENHANCEDIDLE", "1"),
-                ("IMAP_USELOCKS", "1"),
+                ("IMAP_IDLE_TIMEOUT", "60"),
                 ("IMAP_MAILBOX_SANITY_CHECK", "1"),
                 ("IMAP_TRASHFOLDERNAME", "Trash"),
                 ("IMAP_EMPTYTRASH", "Trash:7"),
-                ("IMAP_UMASK", "022"),
-            ]);
+            ])
+            .envs(
+                tools::readme("# /etc/courier/imapd")
+                    .lines()
+                    .skip(1)
+                    .map(|line| {
+                        let (name, value) = line.split_once('=').expect("NAME=VALUE");
+                        (name.to_owned(), value.trim_matches('"').to_owned())
+                    }),
+            );
         server::over_stdio(command, &self.dir.path().join("log"))
     }
 

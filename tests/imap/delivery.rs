@@ -1,11 +1,12 @@
 //! maildrop, procmail and LMTP deliver, and mbsync synchronises: what arrives is what was sent.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::agents::{self, Mbsync, Synced};
-use super::dovecot::Dovecot;
+use super::dovecot::{Dovecot, Options};
 use super::ground::Ground;
+use super::postfix::{self, Postfix};
 use super::session::message;
 use super::tools;
 
@@ -157,6 +158,43 @@ fn dates_and_contents(maildir: &Path) -> Vec<(String, String, u64)> {
     }
     found.sort();
     found
+}
+
+/// Postfix takes mail by SMTP and hands it to Dovecot's LMTP, with the README's configuration of both.
+#[track_caller]
+pub fn postfix_hands_on(ground: &Ground) {
+    let mut postfix = Postfix::prepare();
+    let options = Options {
+        postfix: Some((postfix.private(), postfix::OWNER.0.to_owned())),
+        index: Some(index_dir(ground)),
+        ..Options::default()
+    };
+    let dovecot = Dovecot::start_with(ground.root(), &options);
+    postfix.start();
+    for number in 0..3 {
+        postfix.send("u@example.org", &mail(number, 3));
+    }
+    let mut imap = dovecot.login("u");
+    imap.ok("SELECT INBOX");
+    let found = imap
+        .ok("SEARCH HEADER Delivered-To u@example.org")
+        .numbers();
+    assert_eq!(found, [1, 2, 3]);
+    let body = imap.ok("FETCH 2 BODY[TEXT]").untagged.join("\n");
+    assert!(body.contains("line of mail 1"), "{body}");
+    dovecot.assert_silent();
+}
+
+/// A directory for index files beside the mail.
+fn index_dir(ground: &Ground) -> PathBuf {
+    let dir = ground.beside().join("index");
+    tools::mail_dir(&dir);
+    dir
+}
+
+#[test]
+fn postfix_to_the_plain_filesystem() {
+    postfix_hands_on(&Ground::plain());
 }
 
 #[test]

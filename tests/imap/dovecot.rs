@@ -18,6 +18,8 @@ pub struct Options {
     pub index: Option<PathBuf>,
     /// The address to listen on; `None` picks a free one on the loopback interface.
     pub address: Option<SocketAddr>,
+    /// The directory of Postfix's private sockets, and the user Postfix runs as, where LMTP is for Postfix too.
+    pub postfix: Option<(PathBuf, String)>,
     /// More lines of configuration.
     pub extra: String,
     /// A word put before the command, with its arguments: `ip netns exec NAME`.
@@ -30,6 +32,7 @@ impl Default for Options {
         Self {
             index: None,
             address: None,
+            postfix: None,
             extra: String::new(),
             prefix: Vec::new(),
         }
@@ -191,16 +194,7 @@ impl Server for Dovecot {
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        let id = self.child.id().cast_signed();
-        // The master stops its children; what is left of its process group after a while is killed.
-        let pid = rustix::process::Pid::from_raw(id).expect("a child has a process id");
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let patience = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < patience && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-        drop(self.child.wait());
+        tools::end(&mut self.child);
         if std::thread::panicking() {
             eprintln!("Dovecot's log:\n{}", self.log());
         }
@@ -220,19 +214,37 @@ pub fn free_address() -> SocketAddr {
         .expect("a free port on the loopback interface")
 }
 
-/// The configuration: what keeps this Dovecot apart from the machine's, then what a user of mailbraid writes.
+/// The configuration: what keeps this Dovecot apart from the machine's, then the README's.
 fn configuration(dir: &Path, mail_root: &Path, address: SocketAddr, options: &Options) -> String {
-    let index = options
-        .index
-        .as_ref()
-        .map_or(String::new(), |dir| format!(":INDEX={}/%u", dir.display()));
+    let mut site = tools::readme("# /etc/dovecot/local.conf");
+    // In the place of the README's paths and users stand this test's.
+    let mut replace = |what: &str, with: &str| {
+        assert!(
+            site.contains(what),
+            "the README's Dovecot block lacks {what}"
+        );
+        site = site.replace(what, with);
+    };
+    match &options.index {
+        Some(index) => replace("/var/lib/dovecot/index", &index.display().to_string()),
+        None => replace(":INDEX=/var/lib/dovecot/index/%u", ""),
+    }
+    replace("/srv/mail", &mail_root.display().to_string());
+    replace("mail_uid = vmail", &format!("mail_uid = {MAIL_USER}"));
+    replace("mail_gid = vmail", "mail_gid = nogroup");
+    let (postfix, owner) = match &options.postfix {
+        Some((private, owner)) => (private.clone(), owner.as_str()),
+        None => (dir.to_owned(), "root"),
+    };
+    replace("/var/spool/postfix/private", &postfix.display().to_string());
+    replace("user = postfix", &format!("user = {owner}"));
+    replace("    group = postfix\n", "");
     format!(
         "base_dir = {dir}/run
 state_dir = {dir}/run
 instance_name = {name}
 log_path = {dir}/log
 auth_verbose = no
-protocols = imap lmtp
 listen = {ip}
 ssl = no
 disable_plaintext_auth = no
@@ -242,7 +254,7 @@ passdb {{
 }}
 userdb {{
   driver = static
-  args = uid={MAIL_USER} gid=nogroup home={root}/%u
+  args = home={root}/%u
 }}
 service imap-login {{
   inet_listener imap {{
@@ -252,7 +264,7 @@ service imap-login {{
     port = 0
   }}
 }}
-mail_location = maildir:{root}/%u{index}
+{site}
 {extra}
 ",
         dir = dir.display(),

@@ -15,6 +15,7 @@ mod equality;
 pub mod ground;
 pub mod lmtp;
 pub mod mailutils;
+pub mod postfix;
 pub mod server;
 pub mod session;
 pub mod tools;

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 /// The user and group that own all mail in these tests: `nobody`, which Debian always has. Dovecot serves no mail as root.
 pub const MAIL_USER: &str = "nobody";
@@ -21,18 +23,54 @@ pub fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: run tests/run"))
 }
 
-/// A program of a server that `tests/run` unpacks and does not install, copied to `dir`, where [`MAIL_USER`] can run it.
+/// A directory below the `usr` of the servers that `tests/run` unpacks and does not install.
+#[track_caller]
+pub fn unpacked_dir(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/test-servers/usr")
+        .join(name);
+    assert!(dir.is_dir(), "{} is missing: run tests/run", dir.display());
+    dir
+}
+
+/// A program of these, copied to `dir`, where [`MAIL_USER`] can run it.
 #[track_caller]
 pub fn unpacked(name: &str, dir: &Path) -> PathBuf {
-    let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-servers/usr");
     let from = ["bin", "sbin"]
-        .map(|sub| servers.join(sub).join(name))
+        .map(|sub| unpacked_dir(sub).join(name))
         .into_iter()
         .find(|path| path.is_file())
         .unwrap_or_else(|| panic!("{name} is missing: run tests/run"));
     let to = dir.join(name);
     std::fs::copy(from, &to).expect("copy a program");
     to
+}
+
+/// The block of the README whose first line is this: the tests run the servers with what the README tells its readers to write.
+#[track_caller]
+pub fn readme(first: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let text = std::fs::read_to_string(path).expect("read README.md");
+    let lines = text.lines().skip_while(|line| *line != first);
+    let block: Vec<&str> = lines.take_while(|line| !line.starts_with("```")).collect();
+    assert!(
+        !block.is_empty(),
+        "README.md has no block that begins with {first}"
+    );
+    block.join("\n") + "\n"
+}
+
+/// Ends a server that is the leader of a process group of its own: asks it, and kills the group if it does not go.
+pub fn end(child: &mut Child) {
+    let pid =
+        rustix::process::Pid::from_raw(child.id().cast_signed()).expect("a child has a process id");
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    let patience = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < patience && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+    drop(child.wait());
 }
 
 /// A temporary directory that [`MAIL_USER`] can enter (temporary directories are private by default).
