@@ -1,4 +1,5 @@
 //! Parses the command line and calls the command.
-#![allow(unused_crate_dependencies)]
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mailbraid::cli::main()
+}

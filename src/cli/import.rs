@@ -25,7 +25,9 @@ pub enum ImportError {
     #[error("{0}: no such directory; name the Maildir to import")]
     NoSource(PathBuf),
     /// The destination's parent is missing.
-    #[error("{0}: no such directory; mount the store first and name a directory below the mount point")]
+    #[error(
+        "{0}: no such directory; mount the store first and name a directory below the mount point"
+    )]
     NoDestination(PathBuf),
     /// A file could not be read or written.
     #[error("{path}: {source}; run the same command again to go on")]
@@ -190,7 +192,9 @@ fn seconds(metadata: &fs::Metadata) -> i64 {
 fn scratch_for(dest: &Path, below: &Path) -> PathBuf {
     let file = below.file_name().map(OsStrExt::as_bytes).unwrap_or(b"");
     let dir = below.parent().unwrap_or(Path::new(""));
-    let in_folder = dir.file_name().is_some_and(|dir| dir == "cur" || dir == "new");
+    let in_folder = dir
+        .file_name()
+        .is_some_and(|dir| dir == "cur" || dir == "new");
     let tmp = dest.join(dir.parent().unwrap_or(Path::new(""))).join("tmp");
     if in_folder && tmp.is_dir() {
         return tmp.join(std::ffi::OsStr::from_bytes(name::unique(file)));
@@ -221,10 +225,24 @@ mod tests {
         fs::write(from.join("dovecot-uidlist"), "last").unwrap();
         let progress = ProgressBar::hidden();
         let first = import(&from, &to, &progress).unwrap();
-        assert_eq!(first, Imported { copied: 3, present: 0, left: 2 });
+        assert_eq!(
+            first,
+            Imported {
+                copied: 3,
+                present: 0,
+                left: 2
+            }
+        );
         fs::remove_file(to.join(".A/new/2.2.vm")).unwrap();
         let again = import(&from, &to, &progress).unwrap();
-        assert_eq!(again, Imported { copied: 1, present: 2, left: 2 });
+        assert_eq!(
+            again,
+            Imported {
+                copied: 1,
+                present: 2,
+                left: 2
+            }
+        );
         assert_eq!(fs::read(to.join(".A/new/2.2.vm")).unwrap(), b"two");
         assert_eq!(fs::read_dir(to.join("tmp")).unwrap().count(), 0);
     }
@@ -234,8 +252,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let progress = ProgressBar::hidden();
         let none = dir.path().join("none");
-        assert!(matches!(import(&none, dir.path(), &progress), Err(ImportError::NoSource(_))));
+        assert!(matches!(
+            import(&none, dir.path(), &progress),
+            Err(ImportError::NoSource(_))
+        ));
         let deep = none.join("deep");
-        assert!(matches!(import(dir.path(), &deep, &progress), Err(ImportError::NoDestination(_))));
+        assert!(matches!(
+            import(dir.path(), &deep, &progress),
+            Err(ImportError::NoDestination(_))
+        ));
     }
 }

@@ -36,10 +36,8 @@ pub fn log(repo: &Repo, path: Option<&[u8]>, out: &mut dyn Write) -> Result<(), 
     }
     while let Some((time, id)) = queue.pop() {
         let commit = reader.commit(id)?;
-        let node = message::trailers(&commit.message).map_or_else(
-            || "braid".to_owned(),
-            |(node, _)| node,
-        );
+        let node =
+            message::trailers(&commit.message).map_or_else(|| "braid".to_owned(), |(node, _)| node);
         let short = &id.to_string()[..10];
         for action in message::actions(&commit.message) {
             if filter.as_ref().is_some_and(|filter| !filter.wants(action)) {
@@ -71,7 +69,11 @@ fn date(time: i64) -> String {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     format!(
         "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
@@ -91,7 +93,8 @@ impl Filter {
     fn new(path: &[u8]) -> Self {
         let tree = TreePath::new(path);
         let dir = tree.parent().unwrap_or_default();
-        let word = if matches!(dir.name(), b"cur" | b"new") || name::split(tree.name()).1.is_some() {
+        let word = if matches!(dir.name(), b"cur" | b"new") || name::split(tree.name()).1.is_some()
+        {
             message::printable(name::unique(tree.name()))
         } else if tree.name().iter().take(4).all(u8::is_ascii_digit) && tree.name().len() > 4 {
             message::printable(tree.name())
@@ -105,9 +108,9 @@ impl Filter {
 
     fn wants(&self, action: &str) -> bool {
         let folder = message::folder_name(&TreePath::new(self.word.as_bytes()));
-        action
-            .split(' ')
-            .any(|word| word == self.word || word == folder || word.starts_with(&format!("{}/", self.word)))
+        action.split(' ').any(|word| {
+            word == self.word || word == folder || word.starts_with(&format!("{}/", self.word))
+        })
     }
 }
 

@@ -25,7 +25,9 @@ use crate::limits;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServeError {
     /// Not called by ssh.
-    #[error("serve is for ssh: put it into authorized_keys as command=\"mailbraid serve --node NAME\"")]
+    #[error(
+        "serve is for ssh: put it into authorized_keys as command=\"mailbraid serve --node NAME\""
+    )]
     NoCommand,
     /// A command we do not take.
     #[error("refused: only git-upload-pack and git-receive-pack with one path are served")]
@@ -85,7 +87,12 @@ pub fn serve(
             .env(format!("GIT_CONFIG_KEY_{at}"), key)
             .env(format!("GIT_CONFIG_VALUE_{at}"), value);
     }
-    for inherited in ["GIT_DIR", "GIT_CONFIG_PARAMETERS", "GIT_PROTOCOL_FROM_USER", "GIT_EXEC_PATH"] {
+    for inherited in [
+        "GIT_DIR",
+        "GIT_CONFIG_PARAMETERS",
+        "GIT_PROTOCOL_FROM_USER",
+        "GIT_EXEC_PATH",
+    ] {
         command.env_remove(inherited);
     }
     match service {
@@ -113,7 +120,9 @@ fn settings(node: &str) -> Vec<(&'static str, String)> {
 }
 
 fn parse(original: &str) -> Result<(Service, PathBuf), ServeError> {
-    let rest = original.strip_prefix("git-").or_else(|| original.strip_prefix("git "));
+    let rest = original
+        .strip_prefix("git-")
+        .or_else(|| original.strip_prefix("git "));
     let (service, argument) = rest
         .and_then(|rest| rest.split_once(' '))
         .ok_or(ServeError::Command)?;
@@ -127,7 +136,8 @@ fn parse(original: &str) -> Result<(Service, PathBuf), ServeError> {
         .strip_prefix('\'')
         .map_or(Some(argument), |quoted| quoted.strip_suffix('\''))
         .ok_or(ServeError::Command)?;
-    if !path.starts_with('/') || path.contains(['\'', '"', '\\', '\0', '\n']) || path.contains(" -") {
+    if !path.starts_with('/') || path.contains(['\'', '"', '\\', '\0', '\n']) || path.contains(" -")
+    {
         return Err(ServeError::Command);
     }
     Ok((service, PathBuf::from(path)))
@@ -137,7 +147,11 @@ fn parse(original: &str) -> Result<(Service, PathBuf), ServeError> {
 fn repository(path: &Path, only: Option<&Path>) -> Result<PathBuf, ServeError> {
     let refused = || ServeError::Store(path.to_owned());
     let inner = path.join("repo.git");
-    let repo = if inner.join("HEAD").exists() { inner } else { path.to_owned() };
+    let repo = if inner.join("HEAD").exists() {
+        inner
+    } else {
+        path.to_owned()
+    };
     let repo = repo.canonicalize().map_err(|_| refused())?;
     if repo.file_name().is_none_or(|name| name != "repo.git") || !repo.join("HEAD").exists() {
         return Err(refused());
@@ -186,7 +200,9 @@ mod tests {
         for name in ["a", "mx1.example.org", "node-2", "A_b"] {
             assert!(is_node_name(name), "{name}");
         }
-        for name in ["", ".a", "-a", "a..b", "a/b", "a b", "a.lock", "a.", "ä", "a\n"] {
+        for name in [
+            "", ".a", "-a", "a..b", "a/b", "a b", "a.lock", "a.", "ä", "a\n",
+        ] {
             assert!(!is_node_name(name), "{name}");
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use super::node::{Ino, Kind, Name, Stat};
+use super::node::{Ino, Kind, Name};
 use super::{Fs, FsError};
 
 /// One entry for the kernel.
@@ -20,12 +20,9 @@ pub struct DirEntry<'a> {
     pub name: &'a [u8],
     /// Where the next call begins.
     pub next: u64,
-    /// Attributes, where they were asked for and the name still stands for the inode; a kernel look-up is counted then.
-    pub stat: Option<Stat>,
 }
 
 struct Snapshot {
-    dir: Ino,
     entries: Vec<(Name, Ino, Kind)>,
 }
 
@@ -67,7 +64,7 @@ impl Fs {
         entries.sort_unstable_by_key(|(_, child, _)| *child);
         entries.insert(0, (Name::from(&b".."[..]), parent, Kind::Dir));
         entries.insert(0, (Name::from(&b"."[..]), ino, Kind::Dir));
-        Ok(Snapshot { dir: ino, entries })
+        Ok(Snapshot { entries })
     }
 
     /// Gives entries from `offset` on to `each` until it answers `true` (full). From offset 0 the listing is taken anew, as `rewinddir(3)` asks,
@@ -79,7 +76,6 @@ impl Fs {
         &self,
         handle: u64,
         offset: u64,
-        plus: bool,
         each: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<(), FsError> {
         let snapshot = self
@@ -91,26 +87,13 @@ impl Fs {
             .ok_or(FsError::Invalid)?;
         let from = usize::try_from(offset).map_err(|_| FsError::Invalid)?;
         for (at, (name, ino, kind)) in snapshot.entries.iter().enumerate().skip(from) {
-            let mut stat = None;
-            if plus && at > 1 {
-                let mut space = self.space.lock();
-                // A name that has changed since is listed, but the kernel must not take it for the inode's.
-                if space.child(snapshot.dir, name).ok().flatten() == Some(*ino) {
-                    stat = Some(self.stat_of(&space, *ino)?);
-                    space.node_mut(*ino)?.lookups += 1;
-                }
-            }
             let full = each(&DirEntry {
                 ino: *ino,
                 kind: *kind,
                 name,
                 next: at as u64 + 1,
-                stat,
             });
             if full {
-                if stat.is_some() {
-                    self.forget(*ino, 1);
-                }
                 break;
             }
         }

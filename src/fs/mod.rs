@@ -26,6 +26,7 @@ use std::sync::atomic::AtomicU64;
 use log::warn;
 use parking_lot::Mutex;
 
+pub use crate::config::Durability;
 pub use error::FsError;
 pub use handles::DirEntry;
 pub use node::{Ino, Kind, Name, ROOT, Stat, Time};
@@ -39,18 +40,6 @@ use local::LocalTree;
 use node::{Body, Content, Listing, Node};
 use room::{BlobCache, Room};
 use space::Space;
-
-/// Which operations wait until they are durable (`mailbraid.durability`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Durability {
-    /// Every change of the namespace.
-    Strict,
-    /// Deliveries into `cur/` and `new/`, and explicit syncs.
-    #[default]
-    Delivery,
-    /// Explicit syncs alone, as ext4 would.
-    Relaxed,
-}
 
 /// How the tree presents itself.
 #[derive(Clone, Copy, Debug)]

@@ -1,1 +1,15 @@
-//! To be filled.
+//! The kernel's side: the only importer of fuser.
+//!
+//! - OPEN, FLUSH and CREATE are answered with ENOSYS, so the kernel opens, reads cached pages and closes without asking
+//!   (`FUSE_NO_OPEN_SUPPORT`), and makes files with MKNOD, which leaves no handle to release. State is per inode.
+//! - Attributes, names, absent names and pages are kept by the kernel for ever: every change comes through the kernel or is invalidated.
+//! - No READDIRPLUS: mail servers list names and stat nothing, and an entry renamed since its snapshot has no inode to give.
+//! - flock and fcntl locks are the kernel's own: the lock capabilities are not asked for.
+//! - Permissions: without `allow_other` the kernel lets only the mounting user in; with it, `default_permissions` makes the kernel check
+//!   the uniform owner and mode. It costs a few GETATTR a delivery, and nothing else stops another user.
+//! - Invalidation goes out from the live tree's own thread: from a request's thread, or under a lock, it would deadlock.
+
+mod adapter;
+mod session;
+
+pub use session::{MountConfig, Mounted, mount};

@@ -8,7 +8,6 @@ pub(crate) enum ObjectKind {
     Commit,
     Tree,
     Blob,
-    Tag,
 }
 
 impl ObjectKind {
@@ -17,7 +16,6 @@ impl ObjectKind {
             Self::Commit => "commit",
             Self::Tree => "tree",
             Self::Blob => "blob",
-            Self::Tag => "tag",
         }
     }
 }

@@ -37,7 +37,8 @@ pub use backing::{Backing, Change, LiveView};
 pub use error::StoreError;
 pub use layout::Layout;
 pub use lock::Lock;
-pub use status::{JournalStatus, PeerStatus, Status};
+pub use recovery::last_committed;
+pub use status::{JournalStatus, PeerStatus, Status, count_packs};
 
 use crate::history::{InitOptions, Reader, Repo, hash_blob};
 use crate::journal::{Journal, JournalError};

@@ -1,0 +1,334 @@
+//! `mailbraid mount STORE MOUNTPOINT [-o OPTS] [-f]`: the main job.
+//!
+//! Without `-f` the command starts itself anew in the background and waits on a pipe: the child says `ready` once the mount answers, and only then the
+//! command exits 0; a child that fails has said why on the standard error both share. (A fork would have to come before any thread; a new
+//! process needs no such care.)
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use log::{error, info, warn};
+use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::options::Options;
+use super::syslog::SystemLog;
+use super::{Failure, control, create_options};
+use crate::config::Config;
+use crate::fs::{Fs, FsOptions};
+use crate::fuse::{self, MountConfig};
+use crate::limits;
+use crate::store::{Backing, LiveView, OpenOptions, Store};
+
+/// Runs the command.
+pub fn run(
+    store: &Path,
+    mountpoint: &Path,
+    options: &Options,
+    foreground: bool,
+    background: bool,
+) -> Result<ExitCode, Failure> {
+    let mountpoint = check_mountpoint(mountpoint)?;
+    let store = absolute(store)?;
+    if store.starts_with(&mountpoint) {
+        return Err(format!(
+            "{}: the store lies below the mount point and would be hidden by it; name a place beside it",
+            store.display()
+        ));
+    }
+    if !foreground && !background {
+        return start_background();
+    }
+    start_log(background);
+    if background {
+        // A session of its own: the terminal's end is not the mount's.
+        let _ = rustix::process::setsid();
+        let _ = std::env::set_current_dir("/");
+    }
+    serve(&store, &mountpoint, options, background)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_log(background: bool) {
+    let mut log = env_logger::Builder::from_env(
+        env_logger::Env::new().filter_or("MAILBRAID_LOG", "info,fuser=warn"),
+    );
+    if background {
+        log.format(|out, record| writeln!(out, "{}: {}", record.level(), record.args()))
+            .target(env_logger::Target::Pipe(Box::new(SystemLog::open())));
+    } else {
+        log.format(|out, record| {
+            writeln!(
+                out,
+                "mailbraid: {}: {}",
+                record.level().as_str().to_lowercase(),
+                record.args()
+            )
+        });
+    }
+    // A second logger in one process is a test's doing.
+    let _ = log.try_init();
+}
+
+/// Starts this command again with `--background` and waits for its word.
+fn start_background() -> Result<ExitCode, Failure> {
+    let program =
+        std::env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
+    let mut child = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .arg("--background")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot start in the background: {error}; use -f"))?;
+    let mut word = String::new();
+    if let Some(pipe) = child.stdout.take() {
+        let _ = BufReader::new(pipe).read_line(&mut word);
+    }
+    if word.trim() == "ready" {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let code = child
+        .wait()
+        .ok()
+        .and_then(|status| status.code())
+        .unwrap_or(1);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1).max(1)))
+}
+
+fn serve(
+    store: &Path,
+    mountpoint: &Path,
+    options: &Options,
+    background: bool,
+) -> Result<(), Failure> {
+    let opened = Store::open(
+        store,
+        &OpenOptions {
+            create: Some(create_options()?),
+        },
+    )
+    .map_err(|error| error.to_string())?;
+    let config = Config::read(opened.repo()).map_err(|error| error.to_string())?;
+    let fs = Fs::new(
+        Arc::clone(&opened) as Arc<dyn Backing>,
+        FsOptions {
+            uid: options
+                .uid
+                .unwrap_or_else(|| rustix::process::geteuid().as_raw()),
+            gid: options
+                .gid
+                .unwrap_or_else(|| rustix::process::getegid().as_raw()),
+            umask: options.umask.unwrap_or(0o077),
+            read_only: options.read_only,
+            durability: options.durability.unwrap_or(config.durability),
+        },
+    )
+    .map_err(|error| format!("{}: {error}; run mailbraid check", store.display()))?;
+    opened.attach(Arc::clone(&fs) as Arc<dyn LiveView>);
+    opened.set_mountpoint(mountpoint);
+    let mut mounted = fuse::mount(
+        &fs,
+        mountpoint,
+        &MountConfig {
+            source: store.to_owned(),
+            allow_other: options.allow_other,
+            read_only: options.read_only,
+            threads: options.threads.unwrap_or(limits::FUSE_THREADS),
+            kernel: options.kernel.clone(),
+        },
+    )
+    .map_err(|error| {
+        format!(
+            "cannot mount on {}: {error}; is fuse3 installed and /dev/fuse there?",
+            mountpoint.display()
+        )
+    })?;
+
+    let socket = opened.layout().control();
+    start_control(&socket, &opened, &fs)
+        .map_err(|error| format!("{}: {error}", socket.display()))?;
+    start_flusher(&fs).map_err(|error| error.to_string())?;
+    let (ended, end) = crossbeam_channel::bounded::<()>(1);
+    start_signals(mountpoint, &fs, &opened, end).map_err(|error| error.to_string())?;
+
+    info!("{} is mounted on {}", store.display(), mountpoint.display());
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    if background {
+        let _ = writeln!(io::stdout(), "ready");
+        detach_streams();
+    }
+    let served = mounted.serve();
+    let _ = ended.send(());
+    finish(&fs, &opened);
+    let _ = fs::remove_file(&socket);
+    served.map_err(|error| format!("the connection to the kernel broke: {error}; remount"))
+}
+
+/// Commits everything: content at rest first, then what the journal holds.
+fn finish(fs: &Fs, store: &Store) {
+    fs.commit_rested(true);
+    store.stop();
+}
+
+fn start_control(socket: &Path, store: &Arc<Store>, fs: &Arc<Fs>) -> io::Result<()> {
+    // Weak, so that the socket's thread does not keep a stopped store open.
+    let store = Arc::downgrade(store);
+    let fs = Arc::downgrade(fs);
+    control::listen(
+        socket,
+        Box::new(move |request| {
+            let (Some(store), Some(fs)) = (store.upgrade(), fs.upgrade()) else {
+                return Err("the daemon is stopping".to_owned());
+            };
+            match request {
+                "status" => serde_json::to_value(store.status()).map_err(|error| error.to_string()),
+                "flush" => {
+                    fs.commit_rested(true);
+                    store.flush().map_err(|error| error.to_string())?;
+                    Ok(json!({}))
+                }
+                other => Err(format!("unknown request {other:?}")),
+            }
+        }),
+    )
+}
+
+/// Records content that was written in place and has come to rest.
+fn start_flusher(fs: &Arc<Fs>) -> io::Result<()> {
+    let fs = Arc::downgrade(fs);
+    std::thread::Builder::new()
+        .name("mb-rest".to_owned())
+        .spawn(move || {
+            while let Some(fs) = fs.upgrade() {
+                fs.commit_rested(false);
+                drop(fs);
+                std::thread::sleep(limits::WRITE_REST);
+            }
+        })?;
+    Ok(())
+}
+
+/// A signal unmounts; what then ends is the serving. Where open files keep the mount alive, the daemon commits and goes.
+fn start_signals(
+    mountpoint: &Path,
+    fs: &Arc<Fs>,
+    store: &Arc<Store>,
+    end: crossbeam_channel::Receiver<()>,
+) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mountpoint = mountpoint.to_owned();
+    let fs = Arc::downgrade(fs);
+    let store = Arc::downgrade(store);
+    std::thread::Builder::new()
+        .name("mb-signal".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                info!("signal {signal}: unmounting {}", mountpoint.display());
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+                if let Err(error) = unmount(&mountpoint) {
+                    warn!("{}: {error}", mountpoint.display());
+                }
+                if end.recv_timeout(limits::STOP_WAIT).is_ok() {
+                    return;
+                }
+                warn!(
+                    "files are still open below {}; committing and ending all the same",
+                    mountpoint.display()
+                );
+                if let (Some(fs), Some(store)) = (fs.upgrade(), store.upgrade()) {
+                    finish(&fs, &store);
+                    let _ = fs::remove_file(store.layout().control());
+                }
+                std::process::exit(0);
+            }
+        })?;
+    Ok(())
+}
+
+/// Unmounts; where files are open, the name goes at once and the rest with the last of them.
+fn unmount(mountpoint: &Path) -> Result<(), String> {
+    use rustix::mount::UnmountFlags;
+    if rustix::process::geteuid().is_root() {
+        return rustix::mount::unmount(mountpoint, UnmountFlags::NOFOLLOW)
+            .or_else(|_| rustix::mount::unmount(mountpoint, UnmountFlags::DETACH))
+            .map_err(|error| error.to_string());
+    }
+    let done = Command::new("fusermount3")
+        .args(["-u", "-z", "--"])
+        .arg(mountpoint)
+        .status()
+        .map_err(|error| format!("fusermount3: {error}"))?;
+    if done.success() {
+        Ok(())
+    } else {
+        Err(format!("fusermount3 ended with {done}"))
+    }
+}
+
+/// A daemon holds no terminal and no pipe of its starter.
+fn detach_streams() {
+    match fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+    {
+        Ok(null) => {
+            let done = rustix::stdio::dup2_stdin(&null)
+                .and_then(|()| rustix::stdio::dup2_stdout(&null))
+                .and_then(|()| rustix::stdio::dup2_stderr(&null));
+            if let Err(error) = done {
+                error!("/dev/null: {error}");
+            }
+        }
+        Err(error) => error!("/dev/null: {error}"),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    match path.canonicalize() {
+        Ok(path) => Ok(path),
+        Err(_) => std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display())),
+    }
+}
+
+/// The mount point, absolute: a directory that is there, and no mount of ours already.
+fn check_mountpoint(path: &Path) -> Result<PathBuf, Failure> {
+    let shown = path.display();
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            return Err(format!(
+                "{shown}: a mount whose daemon is gone; free it with `umount -l {shown}`"
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(format!(
+                "{shown}: no such directory; create the mount point with `mkdir -p {shown}`"
+            ));
+        }
+        Err(error) => return Err(format!("{shown}: {error}")),
+    };
+    if !metadata.is_dir() {
+        return Err(format!(
+            "{shown}: not a directory; name a directory as the mount point"
+        ));
+    }
+    let path = absolute(path)?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let wanted = path.display().to_string().replace(' ', "\\040");
+    let busy = mounts.lines().any(|line| {
+        let mut fields = line.split(' ');
+        fields.nth(4) == Some(wanted.as_str()) && line.contains(" - fuse.mailbraid ")
+    });
+    if busy {
+        return Err(format!(
+            "{shown}: a mailbraid store is mounted here already; unmount it first with `umount {shown}`"
+        ));
+    }
+    Ok(path)
+}

@@ -1,0 +1,152 @@
+//! `-o` options of a mount: ours, those of fstab that are not for us, and those for the kernel.
+
+use crate::config::Durability;
+
+/// What the options say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// `uid=`: owner of everything; the mounting user where absent.
+    pub uid: Option<u32>,
+    /// `gid=`: group of everything.
+    pub gid: Option<u32>,
+    /// `umask=`, octal.
+    pub umask: Option<u32>,
+    /// `ro`.
+    pub read_only: bool,
+    /// `allow_other`.
+    pub allow_other: bool,
+    /// `durability=strict|delivery|relaxed`: over what the repository's config says.
+    pub durability: Option<Durability>,
+    /// `threads=`.
+    pub threads: Option<usize>,
+    /// Flags for the kernel.
+    pub kernel: Vec<String>,
+}
+
+/// fstab's own words, for mount(8), systemd or the reader.
+const IGNORED: &[&str] = &[
+    "rw",
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "group",
+    "owner",
+    "nofail",
+    "_netdev",
+    "loud",
+    "silent",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nodiratime",
+    "diratime",
+];
+
+/// Words that fuser passes to the kernel.
+const KERNEL: &[&str] = &[
+    "dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "sync", "async",
+    "dirsync",
+];
+
+/// Reads a comma-separated list.
+///
+/// # Errors
+/// One line that names the word and says what to do.
+pub fn parse(lists: &[String]) -> Result<Options, String> {
+    let mut options = Options::default();
+    for word in lists
+        .iter()
+        .flat_map(|list| list.split(','))
+        .filter(|word| !word.is_empty())
+    {
+        let (key, value) = word
+            .split_once('=')
+            .map_or((word, None), |(key, value)| (key, Some(value)));
+        let number = |radix| {
+            value
+                .and_then(|value| u32::from_str_radix(value, radix).ok())
+                .ok_or_else(|| {
+                    format!("option {word}: {key}= takes a number; see mount.mailbraid(8)")
+                })
+        };
+        match key {
+            "uid" => options.uid = Some(number(10)?),
+            "gid" => options.gid = Some(number(10)?),
+            "umask" => {
+                options.umask = Some(number(8).ok().filter(|mask| *mask <= 0o777).ok_or_else(|| {
+                    format!("option {word}: umask= takes up to three octal digits; see mount.mailbraid(8)")
+                })?);
+            }
+            "ro" if value.is_none() => options.read_only = true,
+            "rw" if value.is_none() => options.read_only = false,
+            "allow_other" if value.is_none() => options.allow_other = true,
+            "threads" => {
+                options.threads = Some(
+                    number(10)
+                        .ok()
+                        .filter(|count| (1..=64).contains(count))
+                        .ok_or_else(|| format!("option {word}: threads= takes 1 to 64"))?
+                        as usize,
+                );
+            }
+            "durability" => {
+                options.durability =
+                    Some(value.and_then(Durability::from_name).ok_or_else(|| {
+                        format!("option {word}: durability= takes strict, delivery or relaxed")
+                    })?);
+            }
+            _ if value.is_none() && KERNEL.contains(&key) => options.kernel.push(key.to_owned()),
+            _ if value.is_none() && IGNORED.contains(&key) => {}
+            // x-systemd.…, x-gvfs-…: comments of fstab. comment= likewise.
+            _ if key.starts_with("x-") || key == "comment" => {}
+            _ => {
+                return Err(format!(
+                    "unknown option {word:?}; the options are listed in mount.mailbraid(8)"
+                ));
+            }
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(list: &str) -> Result<Options, String> {
+        parse(&[list.to_owned()])
+    }
+
+    #[test]
+    fn what_mount_passes_is_understood() {
+        let options = parsed("rw,uid=1000,gid=8,umask=007,allow_other,durability=strict,noexec,dev,suid,x-systemd.automount,nofail").unwrap();
+        assert_eq!(options.uid, Some(1000));
+        assert_eq!(options.gid, Some(8));
+        assert_eq!(options.umask, Some(0o007));
+        assert!(options.allow_other && !options.read_only);
+        assert_eq!(options.durability, Some(Durability::Strict));
+        assert_eq!(options.kernel, ["noexec", "dev", "suid"]);
+        assert!(parsed("ro").unwrap().read_only);
+        assert_eq!(parsed(""), Ok(Options::default()));
+    }
+
+    #[test]
+    fn what_is_not_is_named() {
+        for word in [
+            "colour",
+            "uid=x",
+            "uid",
+            "umask=8",
+            "umask=1777",
+            "durability=never",
+            "threads=0",
+            "ro=1",
+        ] {
+            let why = parsed(word).unwrap_err();
+            assert!(why.contains(word) && why.lines().count() == 1, "{why}");
+        }
+    }
+}
