@@ -101,7 +101,7 @@ impl Config {
         let node = check_node(node)?;
         let durability = match repo.config_string(DURABILITY)? {
             None => Durability::default(),
-            Some(value) => Durability::from_name(&value).ok_or_else(|| ConfigError::Invalid {
+            Some(value) => Durability::from_name(&value).ok_or(ConfigError::Invalid {
                 key: DURABILITY,
                 value,
                 allowed: "strict, delivery or relaxed",

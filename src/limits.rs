@@ -79,6 +79,18 @@ pub const PENDING_BYTES: usize = 64 * 1024 * 1024;
 /// Memory that loaded trie nodes may take between two commits. 100,000 messages are 8 MB of leaves.
 pub const TRIE_CACHE_BYTES: usize = 32 * 1024 * 1024;
 
+/// Longest chain of deltas that is copied as it came, from a peer or from git: git cannot read more than 4,095 steps.
+pub const DELTA_DEPTH_MAX: u16 = 4000;
+
+/// zlib level of deltas: made once, copied ever after.
+pub const DELTA_LEVEL: u32 = 9;
+
+/// Packs that gather before maintenance merges them: fewer would copy the same objects too often, more would slow lookups.
+pub const MERGE_MIN: usize = 8;
+
+/// Trees and commits that maintenance keeps unpacked while it looks for versions of one tree.
+pub const MAINTAIN_CACHE_BYTES: usize = 32 * 1024 * 1024;
+
 /// Most records of one commit round. Bounds the length of a commit message (about 60 bytes an action) and the time a braid waits.
 pub const ROUND_RECORDS: usize = 4096;
 

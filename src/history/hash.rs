@@ -8,6 +8,7 @@ pub(crate) enum ObjectKind {
     Commit,
     Tree,
     Blob,
+    Tag,
 }
 
 impl ObjectKind {
@@ -16,6 +17,7 @@ impl ObjectKind {
             Self::Commit => "commit",
             Self::Tree => "tree",
             Self::Blob => "blob",
+            Self::Tag => "tag",
         }
     }
 }

@@ -256,10 +256,10 @@ pub(super) fn decode(entry: &tree::RawEntry<'_>) -> Result<Entry, hidden::BadHid
 
 fn parse_commit(oid: Oid, raw: &[u8]) -> Result<CommitInfo, HistoryError> {
     let bad = |error: gix::Error| HistoryError::corrupt(oid, format!("{error:#}"));
-    let commit = gix::objs::CommitRef::from_bytes(raw, super::hash::gix_kind(oid.kind()))
-        .map_err(|error| bad(error.into()))?;
-    let author = commit.author().map_err(|error| bad(error.into()))?;
-    let committer = commit.committer().map_err(|error| bad(error.into()))?;
+    let commit =
+        gix::objs::CommitRef::from_bytes(raw, super::hash::gix_kind(oid.kind())).map_err(bad)?;
+    let author = commit.author().map_err(bad)?;
+    let committer = commit.committer().map_err(bad)?;
     Ok(CommitInfo {
         tree: from_gix(commit.tree()),
         parents: commit.parents().map(from_gix).collect(),

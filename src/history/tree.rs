@@ -196,7 +196,7 @@ pub(super) fn split(raw: &[u8], kind: HashKind) -> Result<Option<RawSplit>, &'st
             split.branches[digit] = Some(entry.oid());
         } else if any {
             return Err("a tree mixes branches and entries");
-        } else if at >= 1 + usize::from(split.mailbox.is_some()) {
+        } else if at > usize::from(split.mailbox.is_some()) {
             // Two entries that are no branches: `!` … `/` sort before the digits, so a mix could still follow; the reader of
             // the entries meets it. A leaf needs no full scan here.
             return Ok(None);

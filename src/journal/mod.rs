@@ -96,6 +96,7 @@
 //! - *`O_DIRECT`*: records would be padded to blocks, and reads would miss the page cache.
 
 pub mod codec;
+mod durable;
 mod error;
 mod prepare;
 mod reader;
@@ -108,6 +109,7 @@ mod testing;
 mod tests;
 mod writer;
 
+pub use durable::WhenDurable;
 pub use error::JournalError;
 pub use record::Record;
 pub use recovery::{Cut, Recovery};

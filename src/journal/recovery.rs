@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::codec::BadBody;
+use super::durable::Waiters;
 use super::error::{JournalError, io_error};
 use super::record::{ALIGN, FRAME, Frame};
 use super::segment::{self, FORMAT, HEADER, Segment};
@@ -130,6 +131,8 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<(State, Recovery)
         durable: last,
         released: history,
         syncing: false,
+        waiters: Waiters::default(),
+        handover: false,
         poisoned: None,
         blocked: None,
         woken: false,

@@ -1,8 +1,6 @@
-//! Appending, and the sync that many waiters share.
+//! Appending.
 //!
 //! One mutex guards where the next record goes and what is held; it is held for one `pwrite` into the page cache, never for a sync.
-//! A waiter that finds no sync running becomes the leader: it notes the last record written, syncs without the
-//! mutex, and wakes all. Records written after it began wait for the next leader.
 
 use std::collections::VecDeque;
 use std::os::unix::fs::FileExt;
@@ -13,6 +11,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::durable::{self, Waiters};
 use super::error::JournalError;
 use super::record::{self, FRAME, Frame};
 use super::recovery::{self, Recovery};
@@ -63,7 +62,7 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Journal {
     pub(super) shared: Arc<Shared>,
-    preparer: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// What the journal's own thread shares with its callers.
@@ -81,6 +80,8 @@ pub(super) struct Shared {
     pub room: Condvar,
     /// There may be something to prepare or recycle, or an end.
     pub work: Condvar,
+    /// The sync was handed to the journal's own thread, or an end.
+    pub handed_over: Condvar,
 }
 
 /// Where the next record goes and what is held.
@@ -100,7 +101,12 @@ pub(super) struct State {
     pub released: u64,
     /// When it was opened: the last number in use, and the last record that was really there (or that the history had).
     pub found: (u64, u64),
+    /// A sync is running or about to.
     pub syncing: bool,
+    /// Who is told when records are durable.
+    pub waiters: Waiters,
+    /// The journal's own thread is to sync next; `syncing` is set.
+    pub handover: bool,
     pub poisoned: Option<String>,
     /// Why no segment is prepared, if so.
     pub blocked: Option<Blocked>,
@@ -153,7 +159,7 @@ impl Held {
 
 impl Shared {
     /// Takes nothing more from now on. The first reason stays.
-    fn poison(&self, state: &mut State, why: String) {
+    pub(super) fn poison(&self, state: &mut State, why: String) {
         if state.poisoned.is_none() {
             log::error!("journal: {why}; no more changes are taken until the next mount");
             state.poisoned = Some(why);
@@ -234,12 +240,14 @@ impl Journal {
             appended: Condvar::new(),
             room: Condvar::new(),
             work: Condvar::new(),
+            handed_over: Condvar::new(),
         });
-        let preparer = prepare::spawn(Arc::clone(&shared))?;
-        let journal = Self {
-            shared,
-            preparer: Some(preparer),
+        let mut journal = Self {
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
         };
+        journal.threads.push(prepare::spawn(Arc::clone(&shared))?);
+        journal.threads.push(durable::spawn(shared)?);
         Ok((Arc::new(journal), recovery))
     }
 
@@ -351,53 +359,6 @@ impl Journal {
         JournalError::Poisoned { why }
     }
 
-    /// Waits until record `seq` and all before it are durable. To be called without any lock.
-    ///
-    /// # Errors
-    /// [`JournalError::Poisoned`] where a sync failed before `seq` was durable; [`JournalError::NotFound`] where no such record was appended.
-    pub fn wait_durable(&self, seq: u64) -> Result<(), JournalError> {
-        let shared = &*self.shared;
-        let mut state = shared.state.lock();
-        loop {
-            if state.durable >= seq {
-                return Ok(());
-            }
-            state.check()?;
-            if seq > state.last {
-                return Err(JournalError::NotFound { seq });
-            }
-            if state.syncing {
-                shared.synced.wait(&mut state);
-                continue;
-            }
-            state.syncing = true;
-            let target = state.last;
-            let durable = state.durable;
-            let mut dirty: Vec<Arc<Segment>> = state
-                .held
-                .iter()
-                .rev()
-                .take_while(|held| held.last() > durable)
-                .map(|held| Arc::clone(&held.segment))
-                .collect();
-            dirty.reverse();
-            drop(state);
-            let synced = dirty
-                .iter()
-                .try_for_each(|segment| segment.file.sync_data().map_err(segment.io("sync")));
-            state = shared.state.lock();
-            state.syncing = false;
-            state.count_syncs += 1;
-            match synced {
-                Ok(()) => {
-                    state.durable = state.durable.max(target);
-                    shared.synced.notify_all();
-                }
-                Err(error) => shared.poison(&mut state, error.to_string()),
-            }
-        }
-    }
-
     /// All records up to `through` are durable in the repository. Segments that hold no other are used again. What is released
     /// is not synced: the head says it, and after a crash released records may be seen again.
     ///
@@ -496,9 +457,10 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.state.lock().stop = true;
         self.shared.work.notify_all();
-        if let Some(preparer) = self.preparer.take() {
+        self.shared.handed_over.notify_all();
+        for thread in self.threads.drain(..) {
             // A panic there was printed there; the journal's files are sound at every instant.
-            let _ = preparer.join();
+            let _ = thread.join();
         }
     }
 }

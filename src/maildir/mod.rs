@@ -9,11 +9,13 @@ pub mod class;
 pub mod codec;
 pub mod entry;
 pub mod hidden;
+pub mod laws;
 pub mod mailbox;
 pub mod name;
 pub mod oid;
 pub mod op;
 pub mod path;
+pub mod translate;
 
 pub use change::Change;
 pub use class::PathClass;

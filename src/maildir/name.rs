@@ -25,6 +25,21 @@ pub fn split(visible: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
+/// What `dovecot-uidlist` calls the message: all before the *first* colon (Dovecot `maildir_filename_base_cmp`). One name for two
+/// messages only where a unique name holds a colon, which the Maildir standard forbids.
+#[must_use]
+pub fn stem(visible: &[u8]) -> &[u8] {
+    let end = visible.iter().position(|&byte| byte == b':');
+    &visible[..end.unwrap_or(visible.len())]
+}
+
+/// What `courierimapuiddb` calls the message: all before the *last* colon (Courier `imapscanclient.c`).
+#[must_use]
+pub fn courier(visible: &[u8]) -> &[u8] {
+    let end = visible.iter().rposition(|&byte| byte == b':');
+    &visible[..end.unwrap_or(visible.len())]
+}
+
 /// The unique name: all before the last `:2,` (or the first `:`).
 #[must_use]
 pub fn unique(visible: &[u8]) -> &[u8] {
@@ -69,6 +84,30 @@ pub fn with_flags(unique: &[u8], flags: &[u8]) -> Vec<u8> {
     [unique, b":2,", &letters].concat()
 }
 
+/// A file name with other keyword letters (`a` to `z`), and all else as it was: info other than `2,` has no letters, and a name without
+/// info gets one where there are letters to write.
+#[must_use]
+pub fn with_keywords(visible: &[u8], letters: impl IntoIterator<Item = u8>) -> Vec<u8> {
+    let (unique, info) = split(visible);
+    let flags = match info {
+        None => &b""[..],
+        Some(info) => match info.strip_prefix(b"2,") {
+            Some(flags) => flags,
+            None => return visible.to_vec(),
+        },
+    };
+    let mut all: Vec<u8> = flags
+        .iter()
+        .copied()
+        .filter(|letter| !letter.is_ascii_lowercase())
+        .collect();
+    all.extend(letters);
+    if info.is_none() && all.is_empty() {
+        return visible.to_vec();
+    }
+    with_flags(unique, &all)
+}
+
 /// The delivery time in whole seconds that leads the name; `None` unless it starts with 1 to 12 digits and a dot.
 #[must_use]
 pub fn delivery_time(visible: &[u8]) -> Option<i64> {
@@ -111,6 +150,19 @@ mod tests {
         assert_eq!(flags(b"a:2,FSab"), b"FSab");
         assert_eq!(flags(b"a:1,FS"), b"");
         assert_eq!(flags(b"a"), b"");
+        assert_eq!(stem(b"a:b:2,S"), b"a");
+        assert_eq!(courier(b"a:b:2,S"), b"a:b");
+        assert_eq!(stem(b"a"), b"a");
+        assert_eq!(courier(b"a"), b"a");
+    }
+
+    #[test]
+    fn keywords_change_and_flags_stay() {
+        assert_eq!(with_keywords(b"a:2,FSab", *b"cb"), b"a:2,FSbc");
+        assert_eq!(with_keywords(b"a:2,ab", []), b"a:2,");
+        assert_eq!(with_keywords(b"a", []), b"a");
+        assert_eq!(with_keywords(b"a", *b"b"), b"a:2,b");
+        assert_eq!(with_keywords(b"a:1,x", *b"b"), b"a:1,x");
     }
 
     #[test]

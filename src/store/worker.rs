@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use parking_lot::{Condvar, Mutex};
 
 use super::committer::{Committer, Round};
 use super::{LiveView, StoreError};
-use crate::history::Repo;
+use crate::history::{self, Maintenance, Repo};
 use crate::journal::Journal;
 use crate::limits;
 
@@ -238,7 +238,9 @@ pub fn maintain(repo: &Repo, shared: &Shared) {
             }
             state.commits_since_maintenance = 0;
         }
-        // MAINTAIN
-        let _ = repo;
+        match history::maintain(repo, Maintenance::Geometric) {
+            Ok(report) => debug!("maintenance: {report:?}"),
+            Err(error) => warn!("maintenance failed and is tried again later: {error}"),
+        }
     }
 }

@@ -14,7 +14,7 @@ use mailbraid::maildir::codec::keywords::Keywords;
 use mailbraid::maildir::codec::subscriptions::Subscriptions;
 use mailbraid::maildir::codec::uidlist::Uidlist;
 use mailbraid::maildir::codec::{Malformed, uidvalidity};
-use mailbraid::maildir::{hidden, name};
+use mailbraid::maildir::{hidden, mailbox, name};
 
 use super::generate;
 use super::random::Random;
@@ -176,6 +176,27 @@ const TARGETS: &[Target] = &[
             let (name, attrs) = generate::entry(random);
             hidden::encode(&name, &attrs)
         },
+    },
+    Target {
+        name: "mailbox",
+        check: |input| {
+            let decoded = mailbox::decode(input);
+            if let Ok(facts) = &decoded {
+                assert_eq!(mailbox::encode(facts), input, "a facts file is canonical");
+            }
+            signature(
+                &decoded
+                    .map(|facts| {
+                        (
+                            facts.keywords.len(),
+                            facts.ext.len(),
+                            facts.unknown.len() / 8,
+                        )
+                    })
+                    .map_err(|bad| bad.line.min(8)),
+            )
+        },
+        generate: |random| mailbox::encode(&generate::facts(random)),
     },
     Target {
         name: "name",

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use mailbraid::maildir::Attrs;
+use mailbraid::maildir::{Attrs, MailboxFacts};
+
 use mailbraid::maildir::codec::courier_keywords::{KeywordList, KeywordSet};
 use mailbraid::maildir::codec::courier_subscribed::Subscribed;
 use mailbraid::maildir::codec::courier_uiddb::Uiddb;
@@ -295,3 +296,21 @@ pub const NASTY: &[&[u8]] = &[
     b"1795466045.M6P1.vm,S=2345:2,S",
     b"1795466045.M6P1.vm%,u=3:2,S",
 ];
+
+/// A folder's facts.
+pub fn facts(random: &mut Random) -> MailboxFacts {
+    let all_bytes: Vec<u8> = (0..=255).collect();
+    MailboxFacts {
+        uid_validity: random.number(),
+        uid_next: random.number(),
+        guid: random.once_in(2).then(|| bytes(random, b"")),
+        keywords: (0..random.below(4))
+            .map(|_| (random.below(26) as u8, bytes(random, b"")))
+            .collect(),
+        uid_validity_issued: random.number(),
+        ext: (0..random.below(4))
+            .map(|_| (*random.pick(&all_bytes), bytes(random, b"")))
+            .collect(),
+        unknown: Vec::new(),
+    }
+}

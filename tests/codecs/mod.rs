@@ -3,6 +3,7 @@
 //! - [`properties`]: values made at random from the rules in each codec's header, encoded and decoded.
 //! - [`fuzz`]: a million inputs, mutated from `corpus/` and from such values; an input that shows something new joins the pool, as in
 //!   coverage-guided fuzzing. `MAILBRAID_SEED` reruns a failure, `MAILBRAID_INPUTS` sets the number.
+//! - [`translate`]: files against records, over the UID laws.
 //! - [`hidden`]: hidden names against git's own opinion of them.
 
 mod fuzz;
@@ -10,3 +11,4 @@ mod generate;
 mod hidden;
 mod properties;
 mod random;
+mod translate;

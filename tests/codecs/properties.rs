@@ -8,6 +8,8 @@ use mailbraid::maildir::codec::subscriptions::Subscriptions;
 use mailbraid::maildir::codec::uidlist::Uidlist;
 use mailbraid::maildir::codec::uidvalidity;
 
+use mailbraid::maildir::mailbox;
+
 use super::generate;
 use super::random::Random;
 
@@ -34,6 +36,8 @@ fn what_is_encoded_is_decoded_again() {
             courier_keywords::parse_update(&courier_keywords::encode_update(&value)),
             Ok(value)
         );
+        let value = generate::facts(&mut random);
+        assert_eq!(mailbox::decode(&mailbox::encode(&value)), Ok(value));
         let value = random.number().max(1);
         assert_eq!(uidvalidity::parse(&uidvalidity::encode(value)), Ok(value));
         assert_eq!(

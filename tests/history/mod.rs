@@ -1,4 +1,5 @@
 //! The hidden repository: what plain git says about it, and what it costs.
 
 mod git_agrees;
+mod size;
 mod support;

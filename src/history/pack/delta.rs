@@ -42,6 +42,21 @@ pub(in crate::history) fn trees(old: &[u8], new: &[u8], kind: HashKind) -> Optio
     Some(delta.finish())
 }
 
+/// The delta between two commits: lines are held against each other in turn, since what changes is within them.
+pub(in crate::history) fn lines(old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut delta = Delta::new(old, new);
+    let mut olds = old.split_inclusive(|&byte| byte == b'\n');
+    let mut news = new.split_inclusive(|&byte| byte == b'\n');
+    let (mut old_at, mut new_at) = (0, 0);
+    while let (Some(a), Some(b)) = (olds.next(), news.next()) {
+        delta.gap(old_at..old_at + a.len(), new_at..new_at + b.len());
+        old_at += a.len();
+        new_at += b.len();
+    }
+    delta.gap(old_at..old.len(), new_at..new.len());
+    delta.finish()
+}
+
 /// Applies a delta, as a check on what was written and to read packs; `None` where it is malformed.
 pub(in crate::history) fn apply(base: &[u8], delta: &[u8]) -> Option<Vec<u8>> {
     let mut rest = delta.iter().copied();
@@ -232,7 +247,7 @@ mod tests {
             let pick = |mul: u32| -> Vec<&str> {
                 all.iter()
                     .enumerate()
-                    .filter(|(i, _)| (*i as u32 * 7 + seed * mul) % 5 != 0)
+                    .filter(|(i, _)| !(*i as u32 * 7 + seed * mul).is_multiple_of(5))
                     .map(|(_, name)| name.as_str())
                     .collect()
             };

@@ -28,6 +28,7 @@ pub(in crate::history) fn head(out: &mut Vec<u8>, kind: ObjectKind, size: u64) {
         ObjectKind::Commit => 1,
         ObjectKind::Tree => 2,
         ObjectKind::Blob => 3,
+        ObjectKind::Tag => 4,
     };
     push_head(out, kind, size);
 }

@@ -86,6 +86,11 @@ impl PackFile {
         Ok(pack)
     }
 
+    /// Where the next byte goes.
+    pub(in crate::history) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// Appends bytes.
     pub(in crate::history) fn write(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
         self.sum.update(bytes);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::*;
+use crate::journal::segment::Segment;
 
 #[test]
 fn many_waiters_share_a_sync() {
@@ -56,6 +57,97 @@ fn one_sync_covers_all_that_was_written_before_it() {
         }
     });
     assert_eq!(journal.stats().syncs, 1);
+}
+
+#[test]
+fn what_was_left_is_done_once_when_its_record_is_durable() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 200;
+    let bench = Bench::new();
+    let (journal, _) = bench.open(Options {
+        segment_bytes: 1024 * 1024,
+        ..Options::default()
+    });
+    let (done, outcomes) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (journal, done) = (&journal, done.clone());
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let seq = journal
+                        .append(&delivery(thread * EACH + number, 300), 0)
+                        .expect("appended");
+                    let (done, held) = (done.clone(), std::sync::Arc::downgrade(journal));
+                    let then = move |outcome: Result<(), JournalError>| {
+                        let durable = held.upgrade().expect("still open").durable();
+                        done.send((seq, outcome.is_ok() && durable >= seq))
+                            .expect("somebody listens");
+                    };
+                    journal.when_durable(seq, Box::new(then));
+                }
+            });
+        }
+    });
+    drop(done);
+    let mut told: Vec<(u64, bool)> = outcomes.iter().collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        (1..=THREADS * EACH)
+            .map(|seq| (seq, true))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(journal.durable(), THREADS * EACH);
+}
+
+#[test]
+fn a_lone_waiter_syncs_itself() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open(small());
+    let here = thread::current().id();
+    for _ in 0..20 {
+        let seq = journal.append(&flag(1), 0).expect("appended");
+        let (done, outcome) = std::sync::mpsc::channel();
+        let then = move |outcome: Result<(), JournalError>| {
+            done.send((thread::current().id(), outcome.is_ok()))
+                .expect("somebody listens");
+        };
+        journal.when_durable(seq, Box::new(then));
+        assert_eq!(outcome.try_recv(), Ok((here, true)));
+    }
+}
+
+#[test]
+fn a_failed_sync_is_told_to_all_who_wait_and_to_all_who_come() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open(small());
+    journal.append(&flag(1), 0).expect("appended");
+    journal.wait_durable(1).expect("durable");
+    journal.append(&flag(2), 0).expect("appended");
+    {
+        // A device that cannot be synced takes the place of the segment.
+        let mut state = journal.shared.state.lock();
+        let held = state.held.back_mut().expect("a record is held");
+        held.segment = std::sync::Arc::new(Segment {
+            header: held.segment.header,
+            path: "/dev/null".into(),
+            file: std::fs::File::open("/dev/null").expect("opened"),
+        });
+    }
+    let told = |seq| {
+        let (done, outcome) = std::sync::mpsc::channel();
+        let then = move |outcome| done.send(outcome).expect("somebody listens");
+        journal.when_durable(seq, Box::new(then));
+        outcome.try_recv().expect("told at once")
+    };
+    assert!(matches!(told(2), Err(JournalError::Poisoned { .. })));
+    assert!(matches!(told(2), Err(JournalError::Poisoned { .. })));
+    assert!(matches!(
+        journal.wait_durable(2),
+        Err(JournalError::Poisoned { .. })
+    ));
+    assert!(told(1).is_ok());
+    assert!(journal.append(&flag(3), 0).is_err());
 }
 
 #[test]

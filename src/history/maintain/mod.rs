@@ -1,0 +1,175 @@
+//! Maintenance: packs are merged so that they stay few, and versions of one tree become deltas of each other.
+//!
+//! The problem: every flush brings a pack, and its trees are whole, because their last version lies in another pack. Left alone, each
+//! lookup would ask a thousand indices, and one flag change would cost the size of its leaf.
+//!
+//! Rules:
+//! - **Geometric**: sorted by size, every pack is at least twice as large as all smaller ones together. What breaks the rule
+//!   is merged, once [`limits::MERGE_MIN`] packs have gathered. So an object is copied a logarithmic number of times in its life, and the number of packs is
+//!   logarithmic too.
+//! - **Nothing is dropped**, reachable or not, and nothing is recompressed.
+//! - **New before old**: the merged pack is synced and in place before the first old one goes. A reader that has an old one open keeps
+//!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss).
+//! - Packs with `.keep` (ours, not vouched for by a ref yet; an administrator's), promisor and cruft packs are left alone.
+//! - A `git gc` or `git repack` at the same time may take our sources away or leave a pack twice. The first ends our run without harm, the
+//!   second is cleaned up by the next.
+//!
+//! What was rejected: a generic search for deltas (git's window): it finds by chance what we know. Deltas of the newer against the older version: the
+//! youngest trees, which a mount reads, would be at the end of the longest chains.
+
+mod merge;
+mod pairs;
+mod sources;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::pack::install::PackFile;
+use super::{HistoryError, Repo, durable};
+use crate::limits;
+
+/// How much [`maintain`] does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Maintenance {
+    /// Merges what breaks the geometric rule.
+    Geometric,
+    /// Merges all packs into one.
+    Full,
+}
+
+/// What [`maintain`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Packs there were.
+    pub packs_before: usize,
+    /// Packs there are.
+    pub packs_after: usize,
+    /// Packs that were merged into one; 0 where nothing was to do.
+    pub merged: usize,
+    /// Objects in the merged pack.
+    pub objects: usize,
+    /// Trees and commits that became deltas.
+    pub new_deltas: usize,
+    /// Bytes of the merged packs and their indices.
+    pub bytes_before: u64,
+    /// Bytes of the new pack and its index.
+    pub bytes_after: u64,
+}
+
+struct Candidate {
+    stem: PathBuf,
+    bytes: u64,
+}
+
+/// Merges packs. Meant for a thread of its own; one at a time. Readers and the writer go on meanwhile.
+///
+/// # Errors
+/// I/O errors, damaged packs (which are left as they are); the repository is unharmed.
+pub fn maintain(repo: &Repo, how: Maintenance) -> Result<Report, HistoryError> {
+    let dir = repo.pack_dir();
+    let mut candidates = candidates(&dir)?;
+    let mut report = Report {
+        packs_before: candidates.len(),
+        packs_after: candidates.len(),
+        ..Report::default()
+    };
+    candidates.sort_by_key(|candidate| candidate.bytes);
+    let merged = match how {
+        Maintenance::Geometric => geometric(&candidates),
+        Maintenance::Full => candidates.len(),
+    };
+    if merged == 0 || (merged < limits::MERGE_MIN && how == Maintenance::Geometric) {
+        return Ok(report);
+    }
+    candidates.truncate(merged);
+    report.merged = merged;
+    report.bytes_before = candidates.iter().map(|candidate| candidate.bytes).sum();
+    let stems: Vec<PathBuf> = candidates
+        .into_iter()
+        .rev()
+        .map(|candidate| candidate.stem)
+        .collect();
+    let made = merge(repo, &dir, &stems, &mut report)?;
+    remove(&dir, stems.iter().filter(|stem| **stem != made))?;
+    report.packs_after = report.packs_before + 1 - merged;
+    Ok(report)
+}
+
+fn merge(
+    repo: &Repo,
+    dir: &Path,
+    stems: &[PathBuf],
+    report: &mut Report,
+) -> Result<PathBuf, HistoryError> {
+    let sources = sources::Sources::open(repo.kind(), stems)?;
+    let pairs = pairs::find(&sources, repo.kind())?;
+    let count = (0..sources.count())
+        .filter(|number| sources.is_taken(*number))
+        .count();
+    let out = PackFile::create(dir, repo.kind(), count as u32)?;
+    merge::Merger::new(&sources, repo.kind(), &pairs, out).run(report)
+}
+
+/// Packs that may be merged.
+fn candidates(dir: &Path) -> Result<Vec<Candidate>, HistoryError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(HistoryError::io("list", dir))? {
+        let path = entry.map_err(HistoryError::io("list", dir))?.path();
+        if path.extension().is_none_or(|ext| ext != "idx") {
+            continue;
+        }
+        let stem = path.with_extension("");
+        let marked = ["keep", "promisor", "mtimes"]
+            .iter()
+            .any(|ext| stem.with_extension(ext).exists());
+        if marked {
+            continue;
+        }
+        let size = |ext| fs::metadata(stem.with_extension(ext)).map(|meta| meta.len());
+        match (size("pack"), size("idx")) {
+            (Ok(pack), Ok(index)) => found.push(Candidate {
+                stem,
+                bytes: pack + index,
+            }),
+            // Somebody is removing it.
+            _ => continue,
+        }
+    }
+    Ok(found)
+}
+
+/// How many of the smallest packs to merge: after it, each pack is at least twice all smaller ones together.
+fn geometric(ascending: &[Candidate]) -> usize {
+    let mut below = 0;
+    let mut merged = 0;
+    for (at, candidate) in ascending.iter().enumerate() {
+        if candidate.bytes < 2 * below {
+            merged = at + 1;
+        }
+        below += candidate.bytes;
+    }
+    merged
+}
+
+/// Removes packs whose objects are all in another one. The index goes first, so that nobody new opens the pack.
+fn remove<'a>(dir: &Path, stems: impl Iterator<Item = &'a PathBuf>) -> Result<(), HistoryError> {
+    let gone = |path: &Path, result: io::Result<()>| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(HistoryError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    };
+    // git's index over several packs may name ours; git makes it anew when it wants one.
+    let midx = dir.join("multi-pack-index");
+    gone(&midx, fs::remove_file(&midx))?;
+    let midxs = dir.join("multi-pack-index.d");
+    gone(&midxs, fs::remove_dir_all(&midxs))?;
+    for stem in stems {
+        for ext in ["idx", "rev", "bitmap", "pack"] {
+            let path = stem.with_extension(ext);
+            gone(&path, fs::remove_file(&path))?;
+        }
+    }
+    durable::sync_dir(dir)
+}

@@ -1,0 +1,97 @@
+//! What one flag change costs in the repository.
+
+use super::support::*;
+use mailbraid::history::{Maintenance, Report, maintain};
+use mailbraid::maildir::HashKind;
+
+/// Bytes of all packs, and of all packs and indices.
+fn pack_bytes(store: &Store) -> (u64, u64) {
+    let mut sums = (0, 0);
+    for entry in std::fs::read_dir(store.repo.path().join("objects/pack")).unwrap() {
+        let entry = entry.unwrap();
+        let len = entry.metadata().unwrap().len();
+        match entry.path().extension().and_then(|ext| ext.to_str()) {
+            Some("pack") => sums = (sums.0 + len, sums.1 + len),
+            Some("idx") => sums.1 += len,
+            other => panic!("{other:?} is left behind"),
+        }
+    }
+    sums
+}
+
+fn name(number: usize, flags: &str) -> String {
+    let time = 1_795_000_000 + number * 7;
+    let micro = number * 7919 % 1_000_000;
+    format!(
+        "u/cur/{time}.M{micro}P{}.vm,S={}:2,{flags}",
+        1000 + number % 977,
+        2000 + number % 3001
+    )
+}
+
+/// Bytes of pack, and of pack and index, for one flag change in a folder of `count` messages, a commit each, after maintenance.
+fn flag_change(count: usize, changes: usize) -> (f64, f64) {
+    let kind = HashKind::Sha1;
+    let store = Store::new(kind);
+    let mut writer = store.writer();
+    mkfolder(&mut writer, "u");
+    for number in 0..count {
+        put(&mut writer, kind, name(number, ""), b"a mail\n");
+    }
+    writer.commit(&text("import", 1_795_400_000)).unwrap();
+    writer.flush().unwrap();
+    maintain(&store.repo, Maintenance::Full).unwrap();
+    let before = pack_bytes(&store);
+    for change in 0..changes {
+        let number = (change * 7_368_787 + 13) % count;
+        let round = change / count;
+        let (from, to) = if round.is_multiple_of(2) {
+            ("", "S")
+        } else {
+            ("S", "")
+        };
+        rename(&mut writer, &name(number, from), &name(number, to));
+        let message = format!(
+            "flag INBOX +S {}\n\nMailbraid-Node: a\nMailbraid-Seq: {}\n",
+            &name(number, "")[6..],
+            100_000 + change
+        );
+        writer
+            .commit(&text(&message, 1_795_500_000 + change as i64 * 3))
+            .unwrap();
+        writer.flush().unwrap();
+        let report = maintain(&store.repo, Maintenance::Geometric).unwrap();
+        assert!(report.packs_after < 32, "{report:?}");
+    }
+    let report: Report = maintain(&store.repo, Maintenance::Full).unwrap();
+    assert_eq!(report.packs_after, 1);
+    let after = pack_bytes(&store);
+    store.fsck();
+    let each = |after: u64, before: u64| (after - before) as f64 / changes as f64;
+    let cost = (each(after.0, before.0), each(after.1, before.1));
+    println!(
+        "{count} messages: {:.0} bytes of pack, {:.0} with index",
+        cost.0, cost.1
+    );
+    cost
+}
+
+/// At most 1 KiB of pack each, and within 1.5 times of one another (pack and index at most 800 bytes).
+#[test]
+fn a_flag_change_costs_the_same_in_any_folder() {
+    let costs: Vec<(f64, f64)> = [1_000, 10_000, 100_000]
+        .into_iter()
+        .map(|count| flag_change(count, 400))
+        .collect();
+    for (pack, both) in &costs {
+        assert!(*pack <= 1024.0 && *both <= 800.0, "{costs:?}");
+    }
+    for pick in [|cost: &(f64, f64)| cost.0, |cost: &(f64, f64)| cost.1] {
+        let all: Vec<f64> = costs.iter().map(pick).collect();
+        let (low, high) = (
+            all.iter().copied().fold(f64::MAX, f64::min),
+            all.iter().copied().fold(0.0, f64::max),
+        );
+        assert!(high <= 1.5 * low, "{costs:?}");
+    }
+}
