@@ -1,1 +1,4 @@
-//! To be filled.
+//! The braid: a merge of Maildir trees. Pure: values in, values out.
+
+pub mod flags;
+pub mod keywords;
