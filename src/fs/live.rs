@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use log::error;
 
-use super::node::{Body, Content, Ino, Listing, Node, ROOT};
+use super::node::{Body, Content, Ino, Listing, Marks, Node, ROOT};
 use super::space::Space;
 use super::{Fs, FsError, Invalidator, node};
 use crate::maildir::{Attrs, Oid, TreePath};
@@ -97,8 +97,11 @@ impl Fs {
                         if space.child(target, to.name())?.is_some() {
                             self.drop_name(space, target, to.name())?;
                         }
-                        let ino = space.detach(source, from.name(), time)?;
+                        let ino = space.child(source, from.name())?.ok_or(FsError::NotFound)?;
+                        let marks = space.marks(ino, source, from.name());
+                        space.detach(source, from.name(), time)?;
                         space.attach(target, to.name(), ino, time)?;
+                        space.set_marks(ino, target, to.name(), marks);
                         self.stale_name(source, from.name());
                         self.stale_name(target, to.name());
                     }
@@ -135,6 +138,7 @@ impl Fs {
                     && let Some(ino) = space.child(parent, path.name())?
                 {
                     node::set_attrs(space.node_mut(ino)?, attrs);
+                    space.set_marks(ino, parent, path.name(), Marks::of(attrs));
                     self.stale(Stale::Inode(ino));
                 }
                 Ok(())
@@ -167,6 +171,7 @@ impl Fs {
         node::set_attrs(&mut file, attrs);
         let ino = space.add(file);
         space.attach(parent, path.name(), ino, time)?;
+        space.set_marks(ino, parent, path.name(), Marks::of(attrs));
         self.stale_name(parent, path.name());
         Ok(())
     }

@@ -37,7 +37,7 @@ use crate::maildir::{Attrs, Op, TreePath};
 use crate::store::{Backing, EntryKind};
 use handles::Handles;
 use local::LocalTree;
-use node::{Body, Content, Listing, Node};
+use node::{Body, Content, Listing, Marks, Node};
 use room::{BlobCache, Room};
 use space::Space;
 
@@ -145,6 +145,7 @@ impl Fs {
                 (node.mtime, node.ctime)
             };
             for entry in entries {
+                let mut marks = Marks::default();
                 let child = match entry.kind {
                     EntryKind::Dir => space.add(Node::dir(
                         ino,
@@ -160,6 +161,7 @@ impl Fs {
                             (attrs.mtime, 0),
                         );
                         node::set_attrs(&mut node, &attrs);
+                        marks = Marks::of(&attrs);
                         space.add(node)
                     }
                 };
@@ -168,6 +170,7 @@ impl Fs {
                     (node.mtime, node.ctime)
                 };
                 space.attach(ino, &entry.name, child, ctime)?;
+                space.set_marks(child, ino, &entry.name, marks);
                 let node = space.node_mut(child)?;
                 (node.mtime, node.ctime) = (child_mtime, child_ctime);
             }
@@ -270,20 +273,22 @@ impl Fs {
 
     /// A path of the file in the local tree, if it has one.
     fn local_name(&self, space: &Space, ino: Ino) -> Result<Option<TreePath>, FsError> {
-        Ok(self.names_of_class(space, ino, is_local)?.next())
+        let found = self.names_of_class(space, ino, is_local)?.next();
+        Ok(found.map(|(path, _)| path))
     }
 
+    /// The file's paths of a class, each with the attributes of the message it is there.
     fn names_of_class(
         &self,
         space: &Space,
         ino: Ino,
         wanted: impl Fn(PathClass) -> bool,
-    ) -> Result<impl Iterator<Item = TreePath>, FsError> {
+    ) -> Result<impl Iterator<Item = (TreePath, Attrs)>, FsError> {
         let mut paths = Vec::new();
-        for (parent, name) in &space.file(ino)?.names {
-            let path = space.path(*parent)?.join(name);
+        for link in &space.file(ino)?.names {
+            let path = space.path(link.parent)?.join(&link.name);
             if wanted(classify(&path)) {
-                paths.push(path);
+                paths.push((path, attrs_of(space, ino, &link.marks)?));
             }
         }
         Ok(paths.into_iter())
@@ -305,12 +310,12 @@ impl Fs {
                 .collect();
             let mut last = None;
             let mut how = sealed.content.clone();
-            for path in paths {
+            for (path, attrs) in paths {
                 let op = Op::Put {
                     path,
                     oid: sealed.oid,
                     content: std::mem::replace(&mut how, crate::maildir::Content::Existing),
-                    attrs: attrs_of(&space, ino)?,
+                    attrs,
                 };
                 last = Some(self.append(&mut space, &op, &[ino])?);
             }
@@ -353,15 +358,13 @@ fn is_local(class: PathClass) -> bool {
     matches!(class, PathClass::ServerLocal | PathClass::Understood)
 }
 
-/// The attributes a record carries for a file.
-fn attrs_of(space: &Space, ino: Ino) -> Result<Attrs, FsError> {
-    let mtime = space.node(ino)?.mtime.0;
-    let file = space.file(ino)?;
+/// The attributes a record carries for a file under one of its names.
+fn attrs_of(space: &Space, ino: Ino, marks: &Marks) -> Result<Attrs, FsError> {
     Ok(Attrs {
-        uid: (file.uid > 0).then_some(file.uid),
-        mtime,
-        size: file.size,
-        ext: file.ext.clone().unwrap_or_default(),
+        uid: (marks.uid > 0).then_some(marks.uid),
+        mtime: space.node(ino)?.mtime.0,
+        size: space.file(ino)?.size,
+        ext: marks.ext.as_deref().cloned().unwrap_or_default(),
     })
 }
 

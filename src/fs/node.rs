@@ -71,6 +71,37 @@ pub enum Content {
     Local(Option<Arc<File>>),
 }
 
+/// What belongs to a message in one folder, not to its bytes: a message copied by `link(2)` has two.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Marks {
+    /// IMAP UID; 0 where none was given.
+    pub uid: u32,
+    /// Fields of the uidlist.
+    pub ext: Option<Box<BTreeMap<u8, Vec<u8>>>>,
+}
+
+impl Marks {
+    /// Those that a record or a tree says.
+    #[must_use]
+    pub fn of(attrs: &crate::maildir::Attrs) -> Self {
+        Self {
+            uid: attrs.uid.unwrap_or(0),
+            ext: (!attrs.ext.is_empty()).then(|| Box::new(attrs.ext.clone())),
+        }
+    }
+}
+
+/// One name of a file.
+#[derive(Debug)]
+pub struct Link {
+    /// The directory.
+    pub parent: Ino,
+    /// The name there.
+    pub name: Name,
+    /// What belongs to the message there.
+    pub marks: Marks,
+}
+
 /// A file.
 #[derive(Debug)]
 pub struct FileBody {
@@ -80,12 +111,8 @@ pub struct FileBody {
     pub oid: Option<Oid>,
     /// Bytes.
     pub size: u64,
-    /// IMAP UID; 0 where none was given.
-    pub uid: u32,
-    /// Extension fields of the uidlist.
-    pub ext: Option<BTreeMap<u8, Vec<u8>>>,
     /// Every name it has.
-    pub names: Vec<(Ino, Name)>,
+    pub names: Vec<Link>,
     /// Content that a committed name does not have yet.
     pub dirty: bool,
     /// Counts changes of the content, so that work done without the lock can be checked.
@@ -151,8 +178,6 @@ impl Node {
                 content,
                 oid,
                 size,
-                uid: 0,
-                ext: None,
                 names: Vec::with_capacity(1),
                 dirty: false,
                 version: 0,
@@ -196,14 +221,12 @@ pub fn now() -> Time {
     (since.as_secs() as i64, since.subsec_nanos())
 }
 
-/// Sets what a record or a tree says of a file.
+/// Sets what a record or a tree says of a file, [`Marks`] apart.
 pub fn set_attrs(node: &mut Node, attrs: &crate::maildir::Attrs) {
     if node.mtime.0 != attrs.mtime {
         node.mtime = (attrs.mtime, 0);
     }
     if let Body::File(file) = &mut node.body {
         file.size = attrs.size;
-        file.uid = attrs.uid.unwrap_or(0);
-        file.ext = (!attrs.ext.is_empty()).then(|| attrs.ext.clone());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::node::{Body, Content, Ino, Listing, Name, Node, Stat, Time};
 use super::space::Space;
-use super::{Durability, Fs, FsError, attrs_of, is_local, node};
+use super::{Durability, Fs, FsError, is_local, node};
 use crate::limits;
 use crate::maildir::class::{PathClass, classify};
 use crate::maildir::{self, Attrs, Op};
@@ -315,8 +315,7 @@ impl Fs {
             let paths: Vec<_> = self
                 .names_of_class(&space, ino, |class| class == PathClass::Committed)?
                 .collect();
-            for path in paths {
-                let attrs = attrs_of(&space, ino)?;
+            for (path, attrs) in paths {
                 match self.append(&mut space, &Op::SetAttrs { path, attrs }, &[ino]) {
                     Ok(number) => seq = Some(number),
                     Err(error) => {

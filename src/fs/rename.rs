@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::content::Sealed;
-use super::node::{self, Content, Ino, Stat};
+use super::node::{self, Content, Ino, Marks, Stat};
 use super::space::Space;
 use super::{Fs, FsError, RenameFlags, adopt, attrs_of, is_local};
 use crate::limits;
@@ -128,6 +128,11 @@ impl Fs {
             }
         }
         let touched = [from.parent, to.parent, ino];
+        let marks = if is_same_folder(&old, &new) {
+            space.marks(ino, from.parent, from.name)
+        } else {
+            Marks::default()
+        };
         let mut done = Done::default();
         match (old_class, new_class) {
             (PathClass::Committed, PathClass::Committed) => {
@@ -146,7 +151,7 @@ impl Fs {
                     path: new.clone(),
                     oid: sealed.oid,
                     content: sealed.content.clone(),
-                    attrs: attrs_of(&space, ino)?,
+                    attrs: attrs_of(&space, ino, &marks)?,
                 };
                 let seq = self.append(&mut space, &op, &touched)?;
                 if is_local(old_class) {
@@ -194,6 +199,7 @@ impl Fs {
         let time = node::now();
         space.detach(from.parent, from.name, time)?;
         space.attach(to.parent, to.name, ino, time)?;
+        space.set_marks(ino, to.parent, to.name, marks);
         Ok(Some(done))
     }
 
@@ -321,6 +327,7 @@ impl Fs {
                 continue;
             }
             let new = space.path(new_parent)?.join(new_name);
+            let marks = marks_of_copy(&space, ino, &new)?;
             let mut seq = None;
             match sealed {
                 Some(sealed) => {
@@ -328,10 +335,7 @@ impl Fs {
                         path: new.clone(),
                         oid: sealed.oid,
                         content: sealed.content.clone(),
-                        attrs: crate::maildir::Attrs {
-                            uid: None,
-                            ..attrs_of(&space, ino)?
-                        },
+                        attrs: attrs_of(&space, ino, &marks)?,
                     };
                     let number = self.append(&mut space, &op, &[new_parent, ino])?;
                     adopt(&mut space, ino, sealed, number)?;
@@ -350,6 +354,7 @@ impl Fs {
                 None => {}
             }
             space.attach(new_parent, new_name, ino, node::now())?;
+            space.set_marks(ino, new_parent, new_name, marks);
             space.node_mut(ino)?.lookups += 1;
             let stat = self.stat_of(&space, ino)?;
             drop(space);
@@ -367,17 +372,29 @@ struct Done {
 
 /// Whether the path is a message's: in `cur` or `new`.
 fn is_message(path: &TreePath) -> bool {
-    path.parent()
-        .is_some_and(|dir| matches!(dir.name(), b"cur" | b"new"))
+    path.folder().is_some()
+}
+
+fn is_same_folder(old: &TreePath, new: &TreePath) -> bool {
+    is_message(old) && old.folder() == new.folder()
+}
+
+/// What a link at `new` has in common with another name of the file: all, where it is the same message in the same folder (a program that
+/// moves a message by link and unlink), else nothing.
+fn marks_of_copy(space: &Space, ino: Ino, new: &TreePath) -> Result<Marks, FsError> {
+    for link in &space.file(ino)?.names {
+        let old = space.path(link.parent)?.join(&link.name);
+        if is_same_folder(&old, new) && name::identity(old.name()) == name::identity(new.name()) {
+            return Ok(link.marks.clone());
+        }
+    }
+    Ok(Marks::default())
 }
 
 /// Whether a rename makes a message appear in a folder: a flag change does not, a move from another folder does.
 fn is_arrival(old: &TreePath, new: &TreePath) -> bool {
-    let folder = |path: &TreePath| path.parent().and_then(|dir| dir.parent());
     is_message(new)
-        && !(is_message(old)
-            && folder(old) == folder(new)
-            && name::identity(old.name()) == name::identity(new.name()))
+        && !(is_same_folder(old, new) && name::identity(old.name()) == name::identity(new.name()))
 }
 
 fn set_file_mtime(file: &std::fs::File, mtime: node::Time) -> std::io::Result<()> {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use super::error::FsError;
-use super::node::{Body, DirBody, FileBody, Ino, Listing, Name, Node, ROOT, Time};
+use super::node::{Body, DirBody, FileBody, Ino, Link, Listing, Marks, Name, Node, ROOT, Time};
 use crate::limits;
 use crate::maildir::TreePath;
 
@@ -160,6 +160,28 @@ impl Space {
         ino
     }
 
+    /// What belongs to the message of this name.
+    #[must_use]
+    pub fn marks(&self, ino: Ino, parent: Ino, name: &[u8]) -> Marks {
+        let names = self.file(ino).map_or(&[][..], |file| &file.names);
+        let found = names
+            .iter()
+            .find(|link| link.parent == parent && *link.name == *name);
+        found.map_or_else(Marks::default, |link| link.marks.clone())
+    }
+
+    /// Sets what belongs to the message of this name.
+    pub fn set_marks(&mut self, ino: Ino, parent: Ino, name: &[u8], marks: Marks) {
+        if let Ok(file) = self.file_mut(ino)
+            && let Some(link) = file
+                .names
+                .iter_mut()
+                .find(|link| link.parent == parent && *link.name == *name)
+        {
+            link.marks = marks;
+        }
+    }
+
     /// Gives an inode a name; the name is free. The directory's times move.
     ///
     /// # Errors
@@ -178,7 +200,11 @@ impl Space {
             node.ctime = time;
             match &mut node.body {
                 Body::File(file) => {
-                    file.names.push((parent, Name::clone(&name)));
+                    file.names.push(Link {
+                        parent,
+                        name: Name::clone(&name),
+                        marks: Marks::default(),
+                    });
                     false
                 }
                 Body::Dir(dir) => {
@@ -212,7 +238,7 @@ impl Space {
             match &mut node.body {
                 Body::File(file) => {
                     file.names
-                        .retain(|(dir, known)| *dir != parent || &**known != name);
+                        .retain(|link| link.parent != parent || *link.name != *name);
                     false
                 }
                 Body::Dir(dir) => {

@@ -3,6 +3,7 @@
 mod diff;
 mod durable;
 mod error;
+mod facts;
 mod hash;
 mod log;
 mod maintain;

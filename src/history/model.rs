@@ -46,6 +46,7 @@ impl Model {
                 if fits {
                     self.items
                         .insert(path.clone(), Item::File(*oid, attrs.clone()));
+                    self.raise(path, attrs);
                 }
                 fits
             }
@@ -75,6 +76,7 @@ impl Model {
             Op::SetAttrs { path, attrs } => match self.items.get_mut(path) {
                 Some(Item::File(_, old)) => {
                     *old = attrs.clone();
+                    self.raise(path, attrs);
                     true
                 }
                 _ => false,
@@ -115,6 +117,16 @@ impl Model {
         if !fits || (moved_dir && to.is_within(from)) {
             return false;
         }
+        let item = match item {
+            Item::File(oid, mut attrs) => {
+                if from.folder().is_none() || from.folder() != to.folder() {
+                    (attrs.uid, attrs.ext) = Default::default();
+                }
+                Item::File(oid, attrs)
+            }
+            dir => dir,
+        };
+        self.items.insert(from.clone(), item);
         let below: Vec<TreePath> = self
             .items
             .keys()
@@ -129,6 +141,21 @@ impl Model {
                 .insert(TreePath::new([to.as_bytes(), rest].concat()), item);
         }
         true
+    }
+
+    /// A UID given raises UIDNEXT above it.
+    fn raise(&mut self, path: &TreePath, attrs: &Attrs) {
+        let facts = match path.folder() {
+            Some(folder) if folder.is_root() => self.root_facts.as_mut(),
+            Some(folder) => match self.items.get_mut(&folder) {
+                Some(Item::Dir(facts)) => facts.as_mut(),
+                _ => None,
+            },
+            None => None,
+        };
+        if let (Some(facts), Some(uid)) = (facts, attrs.uid) {
+            facts.uid_next = facts.uid_next.max(uid + 1);
+        }
     }
 
     /// The id of the canonical tree, by the rule and nothing else.
@@ -242,7 +269,8 @@ impl Random {
                     .chain([b'!'])
                     .collect()
             }
-            2 | 3 => format!("1.same:2,{}", &"DFPRST"[self.below(6)..]).into_bytes(),
+            2 => [&b"cur"[..], b"new"][self.below(2)].to_vec(),
+            3 => format!("1.same:2,{}", &"DFPRST"[self.below(6)..]).into_bytes(),
             _ => {
                 let flags = &"FST"[self.below(4)..];
                 format!(

@@ -180,6 +180,14 @@ impl Pending {
         Oid::from_hex(hex)
     }
 
+    /// The content of a blob, in this pack or in the repository.
+    pub(super) fn blob(&self, oid: Oid) -> Result<Vec<u8>, HistoryError> {
+        match self.read(oid) {
+            Some(content) => Ok(content),
+            None => self.reader.blob(oid),
+        }
+    }
+
     /// The content of an object in this pack.
     fn read(&self, oid: Oid) -> Option<Vec<u8>> {
         let (at, _) = self.at.get(&oid)?;

@@ -431,6 +431,17 @@ impl Node {
         Ok(there)
     }
 
+    /// The directory's `%mailbox`.
+    pub(super) fn mailbox(&self, trees: &impl Trees) -> Option<Oid> {
+        match &self.body {
+            Body::Split(split) => split.mailbox,
+            Body::Leaf(leaf) => tree::entries(&leaf.raw, trees.kind())
+                .map_while(Result::ok)
+                .find(tree::RawEntry::is_mailbox)
+                .map(|entry| entry.oid()),
+        }
+    }
+
     /// Sets or replaces the directory's `%mailbox`.
     pub(super) fn set_mailbox(&mut self, trees: &impl Trees, oid: Oid) {
         self.touch(trees);

@@ -10,6 +10,7 @@
 //! error in the middle of a change (an object that cannot be read) gives the working tree up: every call fails until
 //! [`Writer::reset_to`]. A failed [`Writer::flush`] loses nothing and may be repeated.
 
+use super::facts::{self, Facts};
 use super::hash::{ObjectKind, hash_object};
 use super::pack::install;
 use super::pending::Pending;
@@ -18,9 +19,7 @@ use super::tree::Key;
 use super::trie::{Node, Value};
 use super::{HistoryError, Repo};
 use crate::limits;
-use crate::maildir::{
-    Attrs, Content, HashKind, MailboxFacts, Oid, Op, TreePath, hidden, mailbox, name,
-};
+use crate::maildir::{Attrs, Content, HashKind, MailboxFacts, Oid, Op, TreePath, hidden, name};
 
 /// What a commit says besides its tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +40,7 @@ pub struct Writer {
     kind: HashKind,
     pending: Pending,
     root: Node,
+    facts: Facts,
     /// `refs/heads/mail` as we left it.
     head: Option<Oid>,
     /// The last commit, flushed or not.
@@ -71,6 +71,7 @@ impl Writer {
             kind: repo.kind(),
             pending,
             root: Node::empty(),
+            facts: Facts::default(),
             head: repo.head()?,
             tip: None,
             given_up: false,
@@ -175,6 +176,7 @@ impl Writer {
     /// # Errors
     /// Where the commit or its root tree cannot be read.
     pub fn reset_to(&mut self, head: Option<Oid>) -> Result<(), HistoryError> {
+        self.facts.clear();
         self.root = match head {
             None => Node::empty(),
             Some(oid) => {
@@ -193,11 +195,7 @@ impl Writer {
 
     /// Adds a blob unless it exists; returns its id. For the braid (facts of folders, merged files).
     pub fn write_blob(&mut self, content: &[u8]) -> Oid {
-        let oid = hash_object(self.kind, ObjectKind::Blob, content);
-        if !self.pending.has(oid) {
-            self.pending.add(oid, ObjectKind::Blob, content);
-        }
-        oid
+        facts::add_blob(&mut self.pending, content)
     }
 
     /// Stores what changed in the working tree and returns its root.
@@ -206,6 +204,7 @@ impl Writer {
     /// Errors of reading objects.
     pub fn write_tree(&mut self) -> Result<Oid, HistoryError> {
         self.check()?;
+        self.write_facts()?;
         let sealed = self.root.seal(&mut self.pending);
         self.guard(sealed)
     }
@@ -224,6 +223,12 @@ impl Writer {
         } else {
             Ok(())
         }
+    }
+
+    /// Facts that operations changed go into the working tree.
+    fn write_facts(&mut self) -> Result<(), HistoryError> {
+        let written = self.facts.write(&mut self.root, &mut self.pending);
+        self.guard(written)
     }
 
     /// After a change has begun, an error leaves the working tree in between.
@@ -311,7 +316,14 @@ impl Writer {
         } else {
             self.insert(path, hidden, Value::File(oid))
         };
-        self.guard(done)
+        self.guard(done)?;
+        if let (Some(uid), Some(folder)) = (attrs.uid, path.folder()) {
+            let raised = self
+                .facts
+                .raise_uid_next(&mut self.root, &self.pending, &folder, uid);
+            self.guard(raised)?;
+        }
+        Ok(())
     }
 
     fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<(), HistoryError> {
@@ -340,14 +352,19 @@ impl Writer {
         if target.as_ref().is_some_and(|target| target.dir) {
             return Err(damage(to, "a directory is in the way of a file"));
         }
-        let (_, attrs) = hidden::decode(&source.hidden)
+        let (_, mut attrs) = hidden::decode(&source.hidden)
             .map_err(|bad| HistoryError::corrupt(source.oid, bad.to_string()))?;
+        if from.folder().is_none() || from.folder() != to.folder() {
+            (attrs.uid, attrs.ext) = Default::default();
+        }
         let hidden = hidden::encode(to.name(), &attrs);
         let done = self.move_file(from, to, target.is_some(), hidden, source.oid);
         self.guard(done)
     }
 
     fn move_dir(&mut self, from: &TreePath, to: &TreePath) -> Result<(), HistoryError> {
+        self.write_facts()?;
+        self.facts.clear();
         self.take(to)?;
         if let Some((_, value)) = self.take(from)? {
             self.insert(to, hidden::encode_plain(to.name()), value)?;
@@ -393,6 +410,10 @@ impl Writer {
         if dir && !self.dir(path, false)?.is_empty() {
             return Err(damage(path, "the directory is not empty"));
         }
+        if dir {
+            self.write_facts()?;
+            self.facts.clear();
+        }
         let done = self.take(path).map(|_| ());
         self.guard(done)
     }
@@ -418,14 +439,7 @@ impl Writer {
 
     fn set_mailbox(&mut self, folder: &TreePath, facts: &MailboxFacts) -> Result<(), HistoryError> {
         self.dir(folder, false)?;
-        let oid = self.write_blob(&mailbox::encode(facts));
-        let mut node = &mut self.root;
-        for part in folder.components() {
-            node = node
-                .subdir(&self.pending, &Key::new(part), true)?
-                .ok_or_else(|| damage(folder, "there is no such directory"))?;
-        }
-        node.set_mailbox(&self.pending, oid);
+        self.facts.set(folder, facts);
         Ok(())
     }
 }

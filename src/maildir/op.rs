@@ -1,4 +1,7 @@
 //! Operations: what changes the committed tree, one journal record each.
+//!
+//! A UID that [`Op::Put`] or [`Op::SetAttrs`] gives to a message raises UIDNEXT of its folder above it, in the same commit: whoever applies the
+//! operation does so, and no record has to say it.
 
 use super::{Attrs, MailboxFacts, Oid, TreePath};
 
@@ -27,7 +30,8 @@ pub enum Op {
         /// Size, mtime, UID and what else belongs to the entry.
         attrs: Attrs,
     },
-    /// A file or directory is renamed; a file or an empty directory at `to` is replaced.
+    /// A file or directory is renamed; a file or an empty directory at `to` is replaced. A message keeps its UID and fields only within its folder:
+    /// in another one it is a new message.
     Rename {
         /// Old path.
         from: TreePath,

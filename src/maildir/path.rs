@@ -77,6 +77,17 @@ impl TreePath {
         self.components().next_back().unwrap_or(b"")
     }
 
+    /// The folder whose message this path is: the directory that holds its `cur` or `new`. `None` for all else.
+    #[must_use]
+    pub fn folder(&self) -> Option<Self> {
+        let dir = self.parent()?;
+        if matches!(dir.name(), b"cur" | b"new") {
+            dir.parent()
+        } else {
+            None
+        }
+    }
+
     /// Whether `self` is `other` or lies below it.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
