@@ -139,7 +139,8 @@ pub fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(code) => code,
         Err(why) => {
-            eprintln!("mailbraid: {why}");
+            let line: Vec<&str> = why.split_whitespace().collect();
+            eprintln!("mailbraid: {}", line.join(" "));
             ExitCode::FAILURE
         }
     }

@@ -299,7 +299,9 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 /// The mount point, absolute: a directory that is there, and no mount of ours already.
 fn check_mountpoint(path: &Path) -> Result<PathBuf, Failure> {
     let shown = path.display();
-    let metadata = match fs::metadata(path) {
+    // The kernel answers stat of a dead mount from memory, statfs it does not.
+    let alive = rustix::fs::statfs(path).map_err(io::Error::from);
+    let metadata = match alive.and_then(|_| fs::metadata(path)) {
         Ok(metadata) => metadata,
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
             return Err(format!(

@@ -404,6 +404,22 @@ impl Filesystem for Adapter {
         done("fsyncdir", reply, self.fs.fsyncdir(ino.0));
     }
 
+    // Not implemented, as the kernel then remembers: it does not ask before every write again.
+    fn getxattr(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _size: u32,
+        reply: ReplyXattr,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _req: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         match self.fs.statfs() {
             Ok(stat) => reply.statfs(

@@ -1,1 +1,3 @@
 //! To be filled.
+mod bad_input;
+mod posix;

@@ -17,6 +17,11 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it and does not wait. What it says goes to a file beside the mount point.
     pub fn spawn(store: &Path, mountpoint: &Path) -> Self {
+        Self::spawn_with(store, mountpoint, "rw")
+    }
+
+    /// The same with `-o OPTIONS`.
+    pub fn spawn_with(store: &Path, mountpoint: &Path, options: &str) -> Self {
         let log = mountpoint.with_extension("log");
         let file = File::options()
             .create(true)
@@ -26,7 +31,7 @@ impl Daemon {
         let child = Command::new(env!("CARGO_BIN_EXE_mailbraid"))
             .arg("mount")
             .args([store, mountpoint])
-            .arg("-f")
+            .args(["-f", "-o", options])
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("duplicate a file"))
             .stderr(file)

@@ -3,3 +3,5 @@
 // Some tests only start it, others only kill it.
 #[allow(dead_code)]
 pub mod daemon;
+#[allow(dead_code)]
+pub mod mounted;

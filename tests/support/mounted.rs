@@ -1,0 +1,166 @@
+//! A store of its own, mounted, for one test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::daemon::Daemon;
+
+/// A mounted store in a temporary directory; unmounted on drop, however stuck.
+pub struct Mounted {
+    daemon: Option<Daemon>,
+    store: PathBuf,
+    mountpoint: PathBuf,
+    options: String,
+    dir: tempfile::TempDir,
+}
+
+impl Mounted {
+    /// A new store, mounted with the defaults.
+    pub fn new() -> Self {
+        Self::with_options("rw")
+    }
+
+    /// A new store, mounted with `-o OPTIONS`.
+    pub fn with_options(options: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut mounted = Self {
+            daemon: None,
+            store: dir.path().join("store"),
+            mountpoint: dir.path().join("mnt"),
+            options: options.to_owned(),
+            dir,
+        };
+        fs::create_dir(&mounted.mountpoint).expect("mkdir");
+        mounted.mount();
+        mounted
+    }
+
+    /// Mounts it again.
+    pub fn mount(&mut self) {
+        assert!(
+            Path::new("/dev/fuse").exists(),
+            "/dev/fuse is missing: run tests/run"
+        );
+        let mut daemon = Daemon::spawn_with(&self.store, &self.mountpoint, &self.options);
+        daemon.wait_ready();
+        self.daemon = Some(daemon);
+    }
+
+    /// Other options from the next mount on.
+    pub fn set_options(&mut self, options: &str) {
+        options.clone_into(&mut self.options);
+    }
+
+    /// An orderly end.
+    pub fn unmount(&mut self) {
+        self.daemon.take().expect("it is mounted").unmount();
+    }
+
+    /// SIGKILL, and the dead mount freed.
+    pub fn kill(&mut self) {
+        let mut daemon = self.daemon.take().expect("it is mounted");
+        daemon.kill();
+        free(&self.mountpoint);
+    }
+
+    /// The mount point.
+    pub fn path(&self) -> &Path {
+        &self.mountpoint
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// A directory beside both, on the ordinary disk.
+    pub fn beside(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A Maildir below the mount point.
+    pub fn maildir(&self, name: &str) -> PathBuf {
+        let folder = self.mountpoint.join(name);
+        for sub in ["tmp", "new", "cur"] {
+            fs::create_dir_all(folder.join(sub)).expect("mkdir");
+        }
+        folder
+    }
+
+    /// Everything acknowledged is committed when it returns.
+    pub fn flush(&self) {
+        mailbraid_ok(&["flush", self.store.to_str().expect("UTF-8")]);
+    }
+
+    /// `status --json`.
+    pub fn status(&self) -> serde_json::Value {
+        let out = mailbraid_ok(&["status", "--json", self.store.to_str().expect("UTF-8")]);
+        serde_json::from_slice(&out.stdout).expect("status speaks JSON")
+    }
+
+    /// Runs git on the hidden repository; it must succeed.
+    pub fn git(&self, args: &[&str]) -> String {
+        git(&self.store.join("repo.git"), args)
+    }
+
+    /// `git fsck --strict` finds nothing to say.
+    pub fn fsck(&self) {
+        let said = self.git(&["fsck", "--strict", "--no-dangling", "--no-progress"]);
+        assert_eq!(said.trim(), "");
+    }
+
+    /// What the daemon has said.
+    pub fn said(&self) -> String {
+        self.daemon.as_ref().map(Daemon::said).unwrap_or_default()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(self.daemon.take());
+        free(&self.mountpoint);
+    }
+}
+
+/// Frees a mount point, dead or alive.
+pub fn free(mountpoint: &Path) {
+    for _ in 0..10 {
+        let done = Command::new("umount").arg("-lq").arg(mountpoint).output();
+        if !done.is_ok_and(|done| done.status.success()) {
+            return;
+        }
+    }
+}
+
+/// Runs the program.
+pub fn mailbraid(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mailbraid"))
+        .args(args)
+        .output()
+        .expect("run mailbraid")
+}
+
+/// Runs the program, which must succeed.
+pub fn mailbraid_ok(args: &[&str]) -> Output {
+    let out = mailbraid(args);
+    assert!(
+        out.status.success(),
+        "mailbraid {args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    out
+}
+
+/// Runs git in a directory; it must succeed. Both streams, joined.
+pub fn git(dir: &Path, args: &[&str]) -> String {
+    let out = Command::new("git")
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .expect("git is missing: run tests/run");
+    let said = [out.stdout, out.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(out.status.success(), "git {args:?}: {said}");
+    said
+}
