@@ -364,7 +364,7 @@ fn attrs_of(space: &Space, ino: Ino, marks: &Marks) -> Result<Attrs, FsError> {
         uid: (marks.uid > 0).then_some(marks.uid),
         mtime: space.node(ino)?.mtime.0,
         size: space.file(ino)?.size,
-        ext: marks.ext.as_deref().cloned().unwrap_or_default(),
+        ext: marks.ext.clone(),
     })
 }
 

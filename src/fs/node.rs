@@ -77,7 +77,7 @@ pub struct Marks {
     /// IMAP UID; 0 where none was given.
     pub uid: u32,
     /// Fields of the uidlist.
-    pub ext: Option<Box<BTreeMap<u8, Vec<u8>>>>,
+    pub ext: BTreeMap<u8, Vec<u8>>,
 }
 
 impl Marks {
@@ -86,7 +86,7 @@ impl Marks {
     pub fn of(attrs: &crate::maildir::Attrs) -> Self {
         Self {
             uid: attrs.uid.unwrap_or(0),
-            ext: (!attrs.ext.is_empty()).then(|| Box::new(attrs.ext.clone())),
+            ext: attrs.ext.clone(),
         }
     }
 }
