@@ -15,7 +15,7 @@ use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
 use crate::limits;
-use crate::maildir::class::{PathClass, classify};
+use crate::maildir::class::{PathClass, classify, classify_dir};
 use crate::maildir::{TreePath, name};
 
 /// Why an import ended early.
@@ -112,7 +112,12 @@ fn walk(source: &Path, below: &Path, plan: &mut Plan) -> Result<(), ImportError>
     for entry in listing {
         let path = below.join(entry.file_name());
         let kind = entry.file_type().map_err(ImportError::io(&entry.path()))?;
-        let class = classify(&TreePath::new(path.as_os_str().as_bytes()));
+        let tree_path = TreePath::new(path.as_os_str().as_bytes());
+        let class = if kind.is_dir() {
+            classify_dir(&tree_path)
+        } else {
+            classify(&tree_path)
+        };
         match class {
             PathClass::Scratch | PathClass::ServerLocal => plan.left += 1,
             _ if kind.is_dir() => {

@@ -32,7 +32,7 @@ pub use handles::DirEntry;
 pub use node::{Ino, Kind, Name, ROOT, Stat, Time};
 pub use ops::{RenameFlags, SetAttr, StatFs};
 
-use crate::maildir::class::{PathClass, classify};
+use crate::maildir::class::{PathClass, classify, classify_dir};
 use crate::maildir::{Attrs, Op, TreePath};
 use crate::store::{Backing, EntryKind};
 use handles::Handles;
@@ -186,7 +186,12 @@ impl Fs {
     fn add_local(&self, space: &mut Space, ino: Ino, path: &TreePath) -> Result<(), FsError> {
         for found in self.local.list(path)? {
             let below = path.join(&found.name);
-            if !is_local(classify(&below)) || space.child(ino, &found.name)?.is_some() {
+            if !is_local(if found.is_dir {
+                classify_dir(&below)
+            } else {
+                classify(&below)
+            }) || space.child(ino, &found.name)?.is_some()
+            {
                 continue;
             }
             let node = if found.is_dir {

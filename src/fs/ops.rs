@@ -6,7 +6,7 @@ use super::node::{Body, Content, Ino, Listing, Name, Node, Stat, Time};
 use super::space::Space;
 use super::{Durability, Fs, FsError, is_local, node};
 use crate::limits;
-use crate::maildir::class::{PathClass, classify};
+use crate::maildir::class::{PathClass, classify, classify_dir};
 use crate::maildir::{self, Attrs, Op};
 
 /// `renameat2(2)` flags.
@@ -151,7 +151,7 @@ impl Fs {
         }
         let path = space.path(parent)?.join(name);
         let mut seq = None;
-        match classify(&path) {
+        match classify_dir(&path) {
             PathClass::Scratch => {}
             PathClass::ServerLocal | PathClass::Understood => self.local.mkdir(&path)?,
             PathClass::Committed => {
@@ -195,7 +195,7 @@ impl Fs {
         }
         let path = space.path(ino)?;
         let mut seq = None;
-        match classify(&path) {
+        match classify_dir(&path) {
             PathClass::Scratch => {}
             PathClass::ServerLocal | PathClass::Understood => self.local.rmdir(&path)?,
             PathClass::Committed => {

@@ -15,7 +15,7 @@ use super::node::{self, Content, Ino, Marks, Stat};
 use super::space::Space;
 use super::{Fs, FsError, RenameFlags, adopt, attrs_of, is_local};
 use crate::limits;
-use crate::maildir::class::{PathClass, classify};
+use crate::maildir::class::{PathClass, classify, classify_dir};
 use crate::maildir::{Op, TreePath, name};
 
 /// One end of a rename.
@@ -233,9 +233,9 @@ impl Fs {
         if new.is_within(&old) {
             return Err(FsError::Invalid);
         }
-        let class = classify(&old);
+        let class = classify_dir(&old);
         let below_changes = classify(&old.join(b"x")) != classify(&new.join(b"x"));
-        if class != classify(&new) || (below_changes && !space.entries(ino)?.is_empty()) {
+        if class != classify_dir(&new) || (below_changes && !space.entries(ino)?.is_empty()) {
             return Err(FsError::CrossClass);
         }
         let replaced = space.child(to.parent, to.name)?;

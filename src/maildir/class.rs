@@ -137,37 +137,87 @@ pub const UNDERSTOOD: &[(Pattern, &str)] = &[
     (Pattern::Is("courierimapkeywords"), "Courier"),
 ];
 
-/// The class of a path. A directory named `tmp` is committed; what lies below it is scratch. Below
-/// `courierimapkeywords/` all is understood, as the directory itself.
+/// What a directory's path says of everything in it. A directory keeps its place for life: one that would change it while it
+/// holds something is not renamed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Place {
+    /// A folder, or any other directory: names decide.
+    Folder,
+    /// `cur` or `new`: all are messages. A message's name is the sender's to choose in part (host names), so no pattern is tried on it.
+    Messages,
+    /// `tmp` or below.
+    Scratch,
+    /// `courierimapkeywords` or below.
+    Keywords,
+}
+
+impl Place {
+    /// The mount point's.
+    pub const ROOT: Self = Self::Folder;
+
+    /// The place of a directory `name` in a directory of this place.
+    #[must_use]
+    pub fn below(self, name: &[u8]) -> Self {
+        match (self, name) {
+            (Self::Scratch, _) | (_, b"tmp") => Self::Scratch,
+            (Self::Keywords, _) | (_, b"courierimapkeywords") => Self::Keywords,
+            (_, b"cur" | b"new") => Self::Messages,
+            _ => Self::Folder,
+        }
+    }
+
+    /// The class of a file `name` in a directory of this place.
+    #[must_use]
+    pub fn file(self, name: &[u8]) -> PathClass {
+        match self {
+            Self::Scratch => PathClass::Scratch,
+            Self::Keywords => PathClass::Understood,
+            Self::Messages => PathClass::Committed,
+            Self::Folder if SERVER_LOCAL.iter().any(|row| row.0.matches(name)) => {
+                PathClass::ServerLocal
+            }
+            Self::Folder if UNDERSTOOD.iter().any(|row| row.0.matches(name)) => {
+                PathClass::Understood
+            }
+            Self::Folder => PathClass::Committed,
+        }
+    }
+
+    /// The class of a directory `name` in a directory of this place. The patterns are for files: folders are named by users.
+    #[must_use]
+    pub fn dir(self, name: &[u8]) -> PathClass {
+        match self {
+            Self::Scratch => PathClass::Scratch,
+            Self::Keywords => PathClass::Understood,
+            _ if name == b"courierimapkeywords" => PathClass::Understood,
+            _ => PathClass::Committed,
+        }
+    }
+}
+
+/// The place of the directory at `path`.
+#[must_use]
+pub fn place(path: &TreePath) -> Place {
+    path.components()
+        .fold(Place::ROOT, |place, name| place.below(name))
+}
+
+/// The class of the file at `path`.
 #[must_use]
 pub fn classify(path: &TreePath) -> PathClass {
-    let parts: Vec<&[u8]> = path.components().collect();
-    let Some((last, above)) = parts.split_last() else {
-        return PathClass::Committed;
-    };
-    if above.contains(&b"tmp".as_slice()) {
-        return PathClass::Scratch;
+    match path.parent() {
+        Some(parent) => place(&parent).file(path.name()),
+        None => PathClass::Committed,
     }
-    if above.contains(&b"courierimapkeywords".as_slice()) {
-        return PathClass::Understood;
+}
+
+/// The class of the directory at `path`. A directory named `tmp` is committed; what lies below it is scratch.
+#[must_use]
+pub fn classify_dir(path: &TreePath) -> PathClass {
+    match path.parent() {
+        Some(parent) => place(&parent).dir(path.name()),
+        None => PathClass::Committed,
     }
-    // A message's name is the sender's to choose in part (host names), so no pattern is tried on it.
-    if above
-        .last()
-        .is_some_and(|dir| *dir == b"cur" || *dir == b"new")
-    {
-        return PathClass::Committed;
-    }
-    if SERVER_LOCAL
-        .iter()
-        .any(|(pattern, _, _)| pattern.matches(last))
-    {
-        return PathClass::ServerLocal;
-    }
-    if UNDERSTOOD.iter().any(|(pattern, _)| pattern.matches(last)) {
-        return PathClass::Understood;
-    }
-    PathClass::Committed
 }
 
 #[cfg(test)]
@@ -177,7 +227,6 @@ mod tests {
     #[test]
     fn each_path_has_the_class_the_design_gives_it() {
         for (path, class) in [
-            ("", PathClass::Committed),
             ("u/tmp", PathClass::Committed),
             ("u/tmp/1.2.vm", PathClass::Scratch),
             ("u/tmp/d/x", PathClass::Scratch),
@@ -194,5 +243,20 @@ mod tests {
         ] {
             assert_eq!(classify(&TreePath::new(path)), class, "{path}");
         }
+        for (path, class) in [
+            ("", PathClass::Committed),
+            ("u/tmp", PathClass::Committed),
+            ("u/tmp/d", PathClass::Scratch),
+            ("u/.a.lock", PathClass::Committed),
+            ("u/subscriptions.old", PathClass::Committed),
+            ("u/courierimapkeywords", PathClass::Understood),
+        ] {
+            assert_eq!(classify_dir(&TreePath::new(path)), class, "{path}");
+        }
+        // Below a folder whose name looks like a lock.
+        assert_eq!(
+            classify(&TreePath::new("u/.a.lock/cur/1.2.vm")),
+            PathClass::Committed
+        );
     }
 }
