@@ -296,18 +296,24 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The mount point, absolute: a directory that is there, and no mount of ours already.
+/// The mount point, absolute: a directory that is there, and no mount of ours already. A mount whose daemon was killed is freed: a
+/// remount needs no manual step.
 fn check_mountpoint(path: &Path) -> Result<PathBuf, Failure> {
     let shown = path.display();
-    // The kernel answers stat of a dead mount from memory, statfs it does not.
-    let alive = rustix::fs::statfs(path).map_err(io::Error::from);
-    let metadata = match alive.and_then(|_| fs::metadata(path)) {
-        Ok(metadata) => metadata,
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+    // A mount on a mount leaves as many dead ones; the kernel has a bound of its own.
+    while is_dead(path) {
+        let whole = absolute_by_parent(path)?;
+        if !is_our_mount(&whole) {
             return Err(format!(
-                "{shown}: a mount whose daemon is gone; free it with `umount -l {shown}`"
+                "{shown}: another filesystem's mount whose daemon is gone; free it with `umount -l {shown}`"
             ));
         }
+        unmount(&whole).map_err(|error| {
+            format!("{shown}: the mount of a daemon that is gone cannot be freed: {error}; try `umount -l {shown}`")
+        })?;
+    }
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(format!(
                 "{shown}: no such directory; create the mount point with `mkdir -p {shown}`"
@@ -321,16 +327,38 @@ fn check_mountpoint(path: &Path) -> Result<PathBuf, Failure> {
         ));
     }
     let path = absolute(path)?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let wanted = path.display().to_string().replace(' ', "\\040");
-    let busy = mounts.lines().any(|line| {
-        let mut fields = line.split(' ');
-        fields.nth(4) == Some(wanted.as_str()) && line.contains(" - fuse.mailbraid ")
-    });
-    if busy {
+    if is_our_mount(&path) {
         return Err(format!(
             "{shown}: a mailbraid store is mounted here already; unmount it first with `umount {shown}`"
         ));
     }
     Ok(path)
+}
+
+/// Whether a mount's daemon is gone. The kernel may still know the attributes, so what is asked is never remembered.
+fn is_dead(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_err_and(|error| error == rustix::io::Errno::NOTCONN)
+}
+
+/// As [`absolute`], for a path that cannot be looked at itself.
+fn absolute_by_parent(path: &Path) -> Result<PathBuf, Failure> {
+    let whole =
+        std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match (
+        whole.parent().and_then(|above| above.canonicalize().ok()),
+        whole.file_name(),
+    ) {
+        (Some(above), Some(name)) => Ok(above.join(name)),
+        _ => Ok(whole),
+    }
+}
+
+/// Whether a mailbraid store is, or was, mounted on this absolute path.
+fn is_our_mount(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let wanted = path.display().to_string().replace(' ', "\\040");
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ');
+        fields.nth(4) == Some(wanted.as_str()) && line.contains(" - fuse.mailbraid ")
+    })
 }

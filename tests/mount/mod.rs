@@ -1,3 +1,5 @@
-//! To be filled.
+//! The real mount.
+
 mod bad_input;
+mod full;
 mod posix;

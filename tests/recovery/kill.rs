@@ -9,6 +9,9 @@
 //! - an operation that was under way, or returned and was not durable, is there wholly or not at all;
 //! - nothing else is there; what was deleted stays deleted.
 //!
+//! In the end the history must be sound to `git fsck --strict`, its commits' sequence trailers must follow each other without gap, each with as many
+//! action lines as numbers, and every acknowledged delivery must be told by exactly one of them.
+//!
 //! One kill in five hits the daemon while it mounts. Run again with `MAILBRAID_SEED`; `MAILBRAID_KILLS` changes the number of kills.
 
 use std::collections::BTreeMap;
@@ -19,6 +22,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use mailbraid::store::message;
 
 use crate::bench::mail::rng::Rng;
 use crate::support::daemon::Daemon;
@@ -81,7 +86,8 @@ struct Writer {
     messages: BTreeMap<u64, Message>,
     /// Messages it did something to since the last kill.
     touched: Vec<u64>,
-    delivered: u64,
+    /// Names of the deliveries that were acknowledged.
+    delivered: Vec<String>,
     operations: u64,
 }
 
@@ -94,7 +100,7 @@ impl Writer {
             serial: 0,
             messages: BTreeMap::new(),
             touched: Vec::new(),
-            delivered: 0,
+            delivered: Vec::new(),
             operations: 0,
         }
     }
@@ -208,7 +214,7 @@ impl Writer {
         fs::rename(&tmp, folder.join("new").join(&name))?;
         self.returned(serial, clock, true);
         clock.durable_since(start);
-        self.delivered += 1;
+        self.delivered.push(name);
         Ok(())
     }
 
@@ -366,10 +372,55 @@ fn no_acknowledged_mail_is_lost_or_doubled_by_sigkill() {
         .unwrap();
     assert!(flushed.success());
     daemon.unmount();
-    let delivered: u64 = writers.iter().map(|writer| writer.delivered).sum();
+    let delivered: Vec<&String> = writers.iter().flat_map(|writer| &writer.delivered).collect();
     let operations: u64 = writers.iter().map(|writer| writer.operations).sum();
-    println!("{kills} kills, {delivered} deliveries and {operations} operations acknowledged");
-    assert!(delivered > kills, "the writers hardly wrote");
+    println!(
+        "{kills} kills, {} deliveries and {operations} operations acknowledged",
+        delivered.len()
+    );
+    assert!(delivered.len() as u64 > kills, "the writers hardly wrote");
+    verify_history(&store.join("repo.git"), &delivered, operations);
+}
+
+/// Every acknowledged operation is in the history exactly once, in order.
+fn verify_history(repo: &Path, delivered: &[&String], operations: u64) {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(repo)
+            .args(arguments)
+            .output()
+            .expect("git is missing: run tests/run");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "git {arguments:?}: {said}");
+        output.stdout
+    };
+    git(&["fsck", "--strict", "--no-dangling", "--no-progress"]);
+    let log = git(&["log", "--reverse", "--format=%B%x00", "HEAD"]);
+    let mut last = 0;
+    let mut told: BTreeMap<&str, u32> = BTreeMap::new();
+    for message in log.split(|&byte| byte == 0) {
+        let Some((_, sequence)) = message::trailers(message) else {
+            assert!(message.trim_ascii().is_empty(), "a commit without trailers");
+            continue;
+        };
+        assert_eq!(sequence.first, last + 1, "a gap, or a number twice");
+        let start = message.iter().position(|byte| !byte.is_ascii_whitespace());
+        let actions: Vec<&str> = message::actions(&message[start.unwrap_or(0)..]).collect();
+        assert_eq!(actions.len() as u64, sequence.last + 1 - sequence.first);
+        last = sequence.last;
+        for action in actions {
+            if action.starts_with("deliver ") {
+                let name = action.rsplit(' ').next().expect("an action has words");
+                *told.entry(name).or_default() += 1;
+            }
+        }
+    }
+    assert!(last >= operations, "{last} operations in the history, {operations} acknowledged");
+    for name in delivered {
+        assert_eq!(told.get(name.as_str()), Some(&1), "{name}");
+    }
+    assert!(told.values().all(|&times| times == 1), "a delivery is told twice");
 }
 
 fn verify(writers: &mut [Writer], root: &Path, clock: &Clock, every: bool) {

@@ -56,8 +56,10 @@ impl Daemon {
         let above = self.mountpoint.parent().expect("a mount point is not /");
         let outside = fs::metadata(above).expect("stat").dev();
         let deadline = Instant::now() + Duration::from_secs(30);
-        // A mount whose daemon was killed answers ENOTCONN.
-        while !fs::metadata(&self.mountpoint).is_ok_and(|meta| meta.dev() != outside) {
+        // Of a mount whose daemon was killed the kernel still knows the attributes; statvfs always asks.
+        while !fs::metadata(&self.mountpoint).is_ok_and(|meta| meta.dev() != outside)
+            || rustix::fs::statvfs(&self.mountpoint).is_err()
+        {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 panic!(
                     "the daemon ended instead of mounting: {status}\n{}",
