@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use crate::bench::mail::rng::Rng;
 use crate::support::daemon::Daemon;
 
-/// Size of the disk.
-const DISK: u64 = 64 << 20;
+/// Size of the disk: a quarter of it is the journal.
+const DISK: u64 = 128 << 20;
 /// What takes space from the store and gives it back in the end.
-const FILLER: usize = 24 << 20;
+const FILLER: usize = 40 << 20;
 
 /// A small ext4 in a file, mounted through a loop device; unmounted on drop.
 struct SmallDisk {

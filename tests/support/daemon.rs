@@ -56,9 +56,10 @@ impl Daemon {
         let above = self.mountpoint.parent().expect("a mount point is not /");
         let outside = fs::metadata(above).expect("stat").dev();
         let deadline = Instant::now() + Duration::from_secs(30);
-        // Of a mount whose daemon was killed the kernel still knows the attributes; statvfs always asks.
-        while !fs::metadata(&self.mountpoint).is_ok_and(|meta| meta.dev() != outside)
-            || rustix::fs::statvfs(&self.mountpoint).is_err()
+        // Of a mount whose daemon was killed the kernel still knows the attributes; statvfs always asks. In this order: a dead mount
+        // may go away between the two.
+        while rustix::fs::statvfs(&self.mountpoint).is_err()
+            || !fs::metadata(&self.mountpoint).is_ok_and(|meta| meta.dev() != outside)
         {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 panic!(
