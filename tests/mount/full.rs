@@ -144,6 +144,7 @@ fn a_full_disk_refuses_mail_loses_none_and_recovers_by_itself() {
         assert!(serial < 10_000, "the disk does not fill up");
     }
     assert!(told.len() > 50, "only {} messages fitted", told.len());
+    println!("{} messages fitted", told.len());
     // Some more, small ones too; each is delivered or refused.
     for _ in 0..30 {
         serial += 1;
