@@ -6,18 +6,21 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::fs::{self, File};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::disk::recording::Recording;
-use super::disk::{Disk, Event, Tear};
+use super::disk::{Disk, Event, Image, Tear};
 
 /// What a script says while it runs, with how many changes were made by then. Shared by the script's threads.
 pub struct Notes<'a, N> {
     disk: &'a Recording,
     notes: Mutex<Vec<(usize, N)>>,
+    start: AtomicUsize,
 }
 
 impl<N> Notes<'_, N> {
@@ -25,6 +28,11 @@ impl<N> Notes<'_, N> {
     pub fn note(&self, note: N) {
         let mut notes = self.notes.lock();
         notes.push((self.disk.position(), note));
+    }
+
+    /// Crashes are looked at from here on: what was done before only sets the stage.
+    pub fn start(&self) {
+        self.start.store(self.disk.position(), Ordering::Relaxed);
     }
 }
 
@@ -34,6 +42,8 @@ pub struct Run<N> {
     pub events: Vec<Event>,
     /// What was noted, each with the number of changes before it; ascending.
     pub notes: Vec<(usize, N)>,
+    /// Crashes before this many changes are not looked at.
+    start: usize,
 }
 
 /// A crash to verify.
@@ -57,16 +67,24 @@ pub fn record<N>(script: impl FnOnce(&Path, &Notes<'_, N>)) -> Run<N> {
     let notes = Notes {
         disk: &disk,
         notes: Mutex::new(Vec::new()),
+        start: AtomicUsize::new(0),
     };
     script(&disk.path(), &notes);
-    let notes = notes.notes.into_inner();
     Run {
         events: disk.events(),
-        notes,
+        start: notes.start.load(Ordering::Relaxed),
+        notes: notes.notes.into_inner(),
     }
 }
 
 impl<N> Run<N> {
+    /// What is found after the last change.
+    pub fn image(&self, tear: Tear) -> Image {
+        let mut disk = Disk::default();
+        self.events.iter().for_each(|event| disk.apply(event));
+        disk.image(tear)
+    }
+
     /// Hands every different outcome of a crash after every change to `verify`: the directory found, the notes made before the crash, and which crash
     /// it was. `seeds` gives the random losses, tried at each change.
     ///
@@ -83,6 +101,9 @@ impl<N> Run<N> {
             if let Some(before) = after.checked_sub(1) {
                 disk.apply(&self.events[before]);
             }
+            if after < self.start {
+                continue;
+            }
             let known = self.notes.partition_point(|(at, _)| *at <= after);
             for tear in tears(&disk, &seeds) {
                 let image = disk.image(tear);
@@ -98,6 +119,23 @@ impl<N> Run<N> {
         }
         verified
     }
+}
+
+/// Syncs all below a directory, and itself.
+pub fn sync_all(dir: &Path) {
+    for entry in fs::read_dir(dir).expect("listed") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sync_all(&path);
+        } else {
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .expect("synced");
+        }
+    }
+    File::open(dir)
+        .and_then(|open| open.sync_all())
+        .expect("synced");
 }
 
 /// The losses to try after the last change.
