@@ -378,9 +378,8 @@ fn cut_tail(
         return Ok(cut);
     }
     debug_assert!(lost.iter().all(|(at, _)| *at >= index));
-    segment::zero(&segment.file, end, bytes, CHUNK)
-        .and_then(|()| segment.file.sync_all())
-        .map_err(segment.io("write"))?;
+    // Synced with all else that is held.
+    segment::zero(&segment.file, end, bytes, CHUNK).map_err(segment.io("write"))?;
     Ok(cut)
 }
 
