@@ -38,7 +38,7 @@
 //!            16  8  number, as in the name
 //!            24  8  size of the segment in bytes
 //!            32  8  salt: random
-//!            40  8  floor: the last record written anywhere when this segment was prepared
+//!            40  8  durable: all records up to this one were on the disk when this segment was prepared
 //!            48  8  released, as then
 //!            56  1  1: the segment held other records before, and they may stand behind its own;  0: zeros stand there
 //!            57     zeros up to 4096
@@ -63,8 +63,8 @@
 //!
 //! Records are read in order up to the first that is not valid. Whether that one is a torn tail or damage is told by `durable` in the
 //! frames that stand anywhere behind it: writes that were not synced reach the disk in any order, so later frames prove
-//! nothing by being there; but a frame that says "records up to `d` are durable" was written after a sync of `d`. If `d`
-//! covers the missing record, an acknowledged record is lost. That is reported, and nothing is changed.
+//! nothing by being there; but a frame, or the header of a segment, that says "records up to `d` are durable" was written after a sync of
+//! `d`. If `d` covers the missing record, an acknowledged record is lost. That is reported, and nothing is changed.
 //!
 //! | case | found | done |
 //! |---|---|---|
@@ -72,14 +72,14 @@
 //! | J2 | zeros behind the last record | nothing to cut |
 //! | J3 | the last record is torn (its frame or its body is partly there) | cut |
 //! | J4 | the last record is whole in length, its checksum wrong, zeros follow | cut |
-//! | J5 | a bad record, and a later frame that proves it was durable | [`JournalError::Damaged`] |
+//! | J5 | a bad record, and a later frame or any header that proves it was durable | [`JournalError::Damaged`] |
 //! | J6 | records of the segment's earlier life behind the last one | not ours: cut, unreported |
 //! | J7 | `preparing.tmp` | removed |
 //! | J8 | a number is missing in the sequence of segments | [`JournalError::Damaged`] |
 //! | J9 | a whole header, or body, of a later format | [`JournalError::NewerFormat`] |
 //! | J10 | a bad record, valid ones behind it, and none of them proves that it was durable | cut, with all behind it |
 //! | J11 | the first record held is not the next after the history's last | [`JournalError::Damaged`] |
-//! | J12 | a bad record that the history has, valid ones behind it | goes on behind it |
+//! | J12 | a bad record that the history has, valid ones behind it | goes on behind it; segments before are removed |
 //! | J13 | the header of a segment is unreadable, or names another segment | [`JournalError::Damaged`] |
 //! | J14 | the history is ahead of the journal (it was lost, or its tail) | goes on above the history's last |
 //! | J15 | records of this life in a segment behind the one with the torn tail | that segment is removed |

@@ -135,7 +135,7 @@ fn next_header(state: &State, options: &Options, recycled: bool) -> Header {
         number: newest.map_or(1, |segment| segment.header.number + 1),
         bytes: options.segment_bytes,
         salt: 0,
-        floor: state.last,
+        durable: state.proven_durable(),
         released: state.released,
         recycled,
     }

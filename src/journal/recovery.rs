@@ -1,6 +1,7 @@
 //! Opening: what the journal holds after any end of the last run. The cases J1 to J16 are in the [module's header](super).
 //!
-//! Nothing is changed before the whole journal has been judged sound. Then, in this order: the rest of the last segment is zeroed,
+//! Nothing is changed before the whole journal has been judged sound. Then, in this order: segments that were passed over are removed,
+//! from the lower end; the rest of the last segment is zeroed;
 //! segments behind it that hold anything of this life are removed (from the upper end, so that no gap is left), and what was found is
 //! synced. A crash between these steps leads to the same judgement again: a bad record stays bad, and no step makes evidence.
 
@@ -63,7 +64,8 @@ struct Walk {
 pub(super) fn recover(dir: &Path, options: &Options) -> Result<(State, Recovery), JournalError> {
     let segments = open_all(dir)?;
     let history = options.first_seq - 1;
-    let mut walk = walk(&segments, (0, HEADER as u64), history)?;
+    let mut start = (0, HEADER as u64);
+    let mut walk = walk(&segments, start, history)?;
     // J12: go on behind what is bad, as long as the history has all that is lost by it.
     let lost = loop {
         let behind = search_from(&segments, walk.at, walk.prev)?;
@@ -76,7 +78,8 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<(State, Recovery)
                     "journal: records before {} are unreadable; the history has them",
                     seen.frame.seq
                 );
-                walk = self::walk(&segments, (*index, seen.offset), history)?;
+                start = (*index, seen.offset);
+                walk = self::walk(&segments, start, history)?;
             }
             None => break behind,
         }
@@ -84,6 +87,10 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<(State, Recovery)
     judge(&segments, &walk, &lost, history)?;
 
     // From here on the journal is sound, and changed.
+    for passed in &segments[..start.0] {
+        // Else a gap would be left above them when the next ones are recycled.
+        segment::remove(dir, passed)?;
+    }
     let cut = cut_tail(&segments, &walk, &lost)?;
     let kept = remove_behind(dir, &segments, &walk, &lost)?;
     match fs::remove_file(dir.join(segment::PREPARING)) {
@@ -108,12 +115,7 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<(State, Recovery)
 
     let next_free = next_segment(&walk);
     let prepared: VecDeque<Arc<Segment>> = segments[next_free..kept].iter().cloned().collect();
-    let floor = prepared
-        .iter()
-        .map(|segment| segment.header.floor)
-        .max()
-        .filter(|_| walk.held.is_empty());
-    let last = walk.prev.max(history).max(floor.unwrap_or(0));
+    let last = walk.prev.max(history);
     let recovery = Recovery {
         records: walk.held.iter().map(|held| held.offsets.len() as u64).sum(),
         first: walk.held.first().map(|held| held.first),
@@ -299,22 +301,26 @@ fn judge(
     history: u64,
 ) -> Result<(), JournalError> {
     let known = walk.prev.max(history);
-    let Some(proof) = lost
-        .iter()
-        .map(|(_, seen)| &seen.frame)
-        .find(|frame| frame.durable > known)
+    let by_frame = lost.iter().map(|(_, seen)| {
+        let by = format!("record {} behind it", seen.frame.seq);
+        (seen.frame.durable, by)
+    });
+    let by_header = segments.iter().map(|segment| {
+        let by = format!("segment {}", segment::name(segment.header.number));
+        (segment.header.durable, by)
+    });
+    let Some((durable, by)) = by_frame
+        .chain(by_header)
+        .find(|(durable, _)| *durable > known)
     else {
         return Ok(());
     };
-    let segment = &segments[walk.at.0];
     Err(damaged(
-        segment,
+        &segments[walk.at.0],
         walk.at.1,
         format!(
-            "record {} is unreadable, and record {} behind it was written when {} was already durable",
-            known + 1,
-            proof.seq,
-            proof.durable
+            "record {} is unreadable, and {by} was written when {durable} was already durable",
+            known + 1
         ),
     ))
 }

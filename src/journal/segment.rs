@@ -30,8 +30,8 @@ pub(super) struct Header {
     pub bytes: u64,
     /// Random; part of the checksum of each record in it.
     pub salt: u64,
-    /// The last record written anywhere when it was prepared.
-    pub floor: u64,
+    /// All records up to this one were on the disk when it was prepared.
+    pub durable: u64,
     /// All records up to this one were durable in the repository when it was prepared.
     pub released: u64,
     /// Whether it held other records before; if not, all behind its records is zero.
@@ -56,7 +56,7 @@ impl Header {
         out[16..24].copy_from_slice(&self.number.to_le_bytes());
         out[24..32].copy_from_slice(&self.bytes.to_le_bytes());
         out[32..40].copy_from_slice(&self.salt.to_le_bytes());
-        out[40..48].copy_from_slice(&self.floor.to_le_bytes());
+        out[40..48].copy_from_slice(&self.durable.to_le_bytes());
         out[48..56].copy_from_slice(&self.released.to_le_bytes());
         out[56] = self.recycled.into();
         let crc = page_crc(&out);
@@ -78,7 +78,7 @@ impl Header {
             number: u64_at(page, 16),
             bytes: u64_at(page, 24),
             salt: u64_at(page, 32),
-            floor: u64_at(page, 40),
+            durable: u64_at(page, 40),
             released: u64_at(page, 48),
             recycled: page[56] != 0,
         };
@@ -293,7 +293,7 @@ mod tests {
             number: 0x1f,
             bytes: 16384,
             salt: 77,
-            floor: 12,
+            durable: 12,
             released: 9,
             recycled: false,
         }

@@ -180,7 +180,7 @@ impl State {
 
     /// The last record that is durable. Numbers that were skipped when the journal was opened belong to no record, and a frame
     /// that called them durable would later be taken for the proof of a loss.
-    fn proven_durable(&self) -> u64 {
+    pub(super) fn proven_durable(&self) -> u64 {
         let (last, real) = self.found;
         if self.durable > last {
             self.durable

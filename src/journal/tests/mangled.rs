@@ -92,13 +92,14 @@ impl Model {
     }
 }
 
-/// The greatest record that a frame still readable says is durable, without what the opened journal thinks.
+/// The greatest record that a frame or header still readable says is durable, without what the opened journal thinks.
 fn proven(bench: &Bench) -> u64 {
     let mut most = 0;
     for number in bench.segments() {
         let Ok(segment) = Segment::open(&bench.path(), number) else {
             continue;
         };
+        most = most.max(segment.header.durable);
         let bytes = fs::read(bench.segment(number)).expect("read");
         for offset in (HEADER..bytes.len()).step_by(8) {
             let frame = Frame::decode(&bytes[offset..], segment.place(offset as u64));

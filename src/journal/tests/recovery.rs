@@ -166,6 +166,28 @@ fn j5_the_proof_may_stand_in_a_later_segment() {
 }
 
 #[test]
+fn j5_the_proof_may_stand_in_a_header() {
+    let bench = with(1);
+    let (journal, _) = bench.open(small());
+    eventually("segments ahead", || journal.stats().prepared == 2);
+    drop(journal);
+    // The header of the last segment made says that record 1 is durable.
+    let last = *bench.segments().last().expect("segments");
+    let mut header = Segment::open(&bench.path(), last).expect("opened").header;
+    header.durable = 1;
+    bench
+        .file(last)
+        .write_all_at(&header.encode(), 0)
+        .expect("written");
+    bench.open(small());
+    bench.flip(1, bench.offsets(1)[0]);
+    let (file, offset, why) = damage(bench.refused(small()));
+    assert_eq!((file, offset), (bench.segment(1), START));
+    assert!(why.contains(&segment::name(last)), "{why}");
+    bench.open(from(2));
+}
+
+#[test]
 fn j5_the_remedy_in_the_message_works() {
     let bench = with(6);
     let bad = bench.offsets(1)[2];
@@ -336,6 +358,24 @@ fn j12_what_the_history_has_may_be_bad() {
 }
 
 #[test]
+fn regression_j12_no_gap_is_left_below_the_segments_passed_over() {
+    let mut bench = Bench::new();
+    let (journal, _) = bench.open(small());
+    bench.deliver(&journal, 40, 1000);
+    drop(journal);
+    bench.flip(2, bench.offsets(2)[1]);
+    let third = bench.offsets(1).len() as u64 + bench.offsets(2).len() as u64 + 1;
+    let (journal, _) = bench.open(from(third));
+    bench.expect(&journal, third, 40);
+    bench.deliver(&journal, 40, 1000);
+    journal.release(70).expect("released");
+    eventually("the third segment to go", || !bench.segment(3).exists());
+    drop(journal);
+    let (journal, _) = bench.open(from(71));
+    bench.expect(&journal, 71, 80);
+}
+
+#[test]
 fn j13_an_unreadable_or_foreign_header_is_damage() {
     let bench = with(2);
     bench.flip(1, 20);
@@ -462,7 +502,7 @@ fn a_place_is_part_of_the_header_too() {
         number: 1,
         bytes: START,
         salt: 0,
-        floor: 0,
+        durable: 0,
         released: 0,
         recycled: true,
     };
