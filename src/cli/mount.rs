@@ -110,6 +110,7 @@ fn serve(
         store,
         &OpenOptions {
             create: Some(create_options()?),
+            ..OpenOptions::default()
         },
     )
     .map_err(|error| error.to_string())?;

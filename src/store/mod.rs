@@ -41,7 +41,7 @@ pub use recovery::last_committed;
 pub use status::{JournalStatus, PeerStatus, Status, count_packs};
 
 use crate::history::{InitOptions, Reader, Repo, hash_blob};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{self, Journal, JournalError};
 use crate::maildir::{HashKind, MailboxFacts, Oid, Op};
 use committer::Committer;
 use worker::{Command, Shared, Worker};
@@ -66,6 +66,8 @@ pub struct Store {
 pub struct OpenOptions {
     /// Create the store with these where none exists.
     pub create: Option<InitOptions>,
+    /// How its journal is kept; `first_seq` is the store's own to say.
+    pub journal: journal::Options,
 }
 
 impl Store {
@@ -109,7 +111,7 @@ impl Store {
             .unwrap_or_else(|| "mailbraid".to_owned());
         let head = repo.head()?;
         let committed = recovery::last_committed(&repo, head, &node)?;
-        let (journal, _) = recovery::open_journal(&layout, committed)?;
+        let (journal, _) = recovery::open_journal(&layout, committed, &options.journal)?;
         let mut committer = Committer::new(&repo, node.clone(), layout.spill(), head, committed)?;
         recovery::replay(&layout, &journal, &mut committer)?;
 

@@ -63,10 +63,11 @@ pub fn last_committed(repo: &Repo, head: Option<Oid>, node: &str) -> Result<u64,
 pub fn open_journal(
     layout: &Layout,
     committed: u64,
+    options: &journal::Options,
 ) -> Result<(std::sync::Arc<Journal>, Recovery), StoreError> {
     let options = journal::Options {
         first_seq: committed + 1,
-        ..journal::Options::default()
+        ..options.clone()
     };
     let (journal, found) = Journal::open(&layout.journal(), options)?;
     if let Some(cut) = &found.cut {

@@ -15,6 +15,7 @@ fn options() -> OpenOptions {
             kind: HashKind::Sha1,
             node: "a".to_owned(),
         }),
+        ..OpenOptions::default()
     }
 }
 
