@@ -60,6 +60,12 @@ pub const REF_LOCK_STALE: Duration = Duration::from_secs(60);
 /// add one each in between.
 pub const PACK_SLOTS: u16 = 4096;
 
+/// Memory in which a reader keeps versions of trees while it walks along their deltas.
+pub const READER_CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Ids of objects written since the list of packs was read last; beyond, it is read again, which costs a stat a pack.
+pub const RECENT_OBJECTS: usize = 20_000;
+
 /// More names than this below a trie node split it. Measured in the header of the module `history`.
 pub const TRIE_LEAF_MAX: usize = 64;
 

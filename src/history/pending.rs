@@ -3,7 +3,7 @@
 //! A tree whose previous version is in this pack too goes in as a delta against it; everything else whole. What is here already, or (blobs)
 //! in the repository, is not written again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::path::PathBuf;
 
@@ -26,6 +26,8 @@ pub(super) struct Pending {
     /// Answers whether a blob exists; never rescans by itself, since most answers are no.
     probe: gix::Repository,
     probe_is_stale: bool,
+    /// Objects installed since the last look at the disk, which would list all packs.
+    recent: HashSet<Oid>,
     empty_tree: Oid,
     body: Vec<u8>,
     entries: Vec<Packed>,
@@ -48,6 +50,7 @@ impl Pending {
             reader: repo.reader(),
             probe,
             probe_is_stale: true,
+            recent: HashSet::new(),
             empty_tree: hash_object(repo.kind(), ObjectKind::Tree, b""),
             body: Vec::new(),
             entries: Vec::new(),
@@ -69,7 +72,7 @@ impl Pending {
 
     /// Whether an object is in this pack or, as far as the last look at the disk tells, in the repository.
     pub(super) fn has(&mut self, oid: Oid) -> bool {
-        if self.at.contains_key(&oid) {
+        if self.at.contains_key(&oid) || self.recent.contains(&oid) {
             return true;
         }
         if self.probe_is_stale {
@@ -77,6 +80,7 @@ impl Pending {
             let found = self.probe.objects.exists(&to_gix(oid));
             self.probe.objects.refresh_never();
             self.probe_is_stale = false;
+            self.recent.clear();
             return found;
         }
         self.probe.objects.exists(&to_gix(oid))
@@ -143,11 +147,13 @@ impl Pending {
             }
         };
         self.kept.push(installed.stem);
+        self.recent
+            .extend(self.entries.iter().map(|entry| entry.oid));
+        self.probe_is_stale |= self.recent.len() > limits::RECENT_OBJECTS;
         self.entries.clear();
         self.at.clear();
         self.body.clear();
         self.body.shrink_to(limits::PENDING_BYTES / 16);
-        self.probe_is_stale = true;
         Ok(())
     }
 

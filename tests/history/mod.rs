@@ -1,5 +1,7 @@
 //! The hidden repository: what plain git says about it, and what it costs.
 
+mod concurrent;
+mod crash;
 mod git_agrees;
 mod size;
 mod support;

@@ -116,7 +116,12 @@ fn candidates(dir: &Path) -> Result<Vec<Candidate>, HistoryError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(HistoryError::io("list", dir))? {
         let path = entry.map_err(HistoryError::io("list", dir))?.path();
-        if path.extension().is_none_or(|ext| ext != "idx") {
+        // A `git repack` at work has packs named `.tmp-…`.
+        let ours = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with("pack-") && name.ends_with(".idx"));
+        if !ours {
             continue;
         }
         let stem = path.with_extension("");
