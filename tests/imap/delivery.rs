@@ -193,6 +193,34 @@ fn index_dir(ground: &Ground) -> PathBuf {
 }
 
 #[test]
+fn agents_deliver_to_the_mount() {
+    let ground = Ground::mailbraid();
+    agents_deliver(&ground);
+    ground.assert_sound();
+}
+
+#[test]
+fn postfix_to_the_mount() {
+    let ground = Ground::mailbraid();
+    postfix_hands_on(&ground);
+    ground.assert_sound();
+}
+
+#[test]
+fn mbsync_with_a_server_on_the_mount() {
+    let server = Ground::mailbraid();
+    mbsync_synchronises(&server, &Ground::plain());
+    server.assert_sound();
+}
+
+#[test]
+fn mbsync_with_its_maildirs_on_the_mount() {
+    let client = Ground::mailbraid();
+    mbsync_synchronises(&Ground::plain(), &client);
+    client.assert_sound();
+}
+
+#[test]
 fn postfix_to_the_plain_filesystem() {
     postfix_hands_on(&Ground::plain());
 }

@@ -50,6 +50,8 @@ fn compare(start: Start, left: &Ground, right: &Ground) -> (Outcome, Outcome) {
     one.transcript
         .assert_equal(&two.transcript, left.name, right.name);
     assert_eq!(one.woken, two.woken, "IDLE was woken over one only");
+    left.assert_sound();
+    right.assert_sound();
     (one, two)
 }
 
@@ -73,4 +75,21 @@ fn mailutils_over_the_plain_filesystem_twice() {
 #[test]
 fn dovecot_over_bindfs() {
     compare(dovecot, &Ground::plain(), &Ground::bindfs());
+}
+
+#[test]
+fn dovecot_over_the_mount() {
+    let (outcome, _) = compare(dovecot, &Ground::plain(), &Ground::mailbraid());
+    assert!(outcome.woken);
+}
+
+#[test]
+fn courier_over_the_mount() {
+    let (outcome, _) = compare(courier, &Ground::plain(), &Ground::mailbraid());
+    assert!(outcome.woken);
+}
+
+#[test]
+fn mailutils_over_the_mount() {
+    compare(mailutils, &Ground::plain(), &Ground::mailbraid());
 }

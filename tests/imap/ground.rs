@@ -1,16 +1,18 @@
 //! The filesystems that a session is run over.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::tools;
+use super::tools::{self, MAIL_GID, MAIL_UID};
+use crate::support::mounted::Mounted;
 
 /// A directory for mail, owned by the mail user, on some filesystem.
-#[derive(Debug)]
 pub struct Ground {
     // Fields are dropped in order: what is mounted goes before what it lies on.
-    _mounted: Option<Bindfs>,
-    dir: tempfile::TempDir,
+    _bindfs: Option<Bindfs>,
+    mailbraid: Option<Mounted>,
+    dir: Option<tempfile::TempDir>,
     root: PathBuf,
     /// What to call it in a report.
     pub name: &'static str,
@@ -23,8 +25,9 @@ impl Ground {
         let root = dir.path().join("mail");
         tools::mail_dir(&root);
         Self {
-            _mounted: None,
-            dir,
+            _bindfs: None,
+            mailbraid: None,
+            dir: Some(dir),
             root,
             name: "plain",
         }
@@ -38,11 +41,63 @@ impl Ground {
         tools::mail_dir(&below);
         std::fs::create_dir(&root).expect("mkdir");
         Self {
-            _mounted: Some(Bindfs::mount(&below, &root)),
-            dir,
+            _bindfs: Some(Bindfs::mount(&below, &root)),
+            mailbraid: None,
+            dir: Some(dir),
             root,
             name: "bindfs",
         }
+    }
+
+    /// A mailbraid mount, owned by the mail user.
+    #[track_caller]
+    pub fn mailbraid() -> Self {
+        let mounted =
+            Mounted::with_options(&format!("rw,allow_other,uid={MAIL_UID},gid={MAIL_GID}"));
+        // The mail user has to pass the temporary directory, which is private by default.
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(mounted.beside(), mode).expect("chmod");
+        Self {
+            _bindfs: None,
+            root: mounted.path().to_owned(),
+            mailbraid: Some(mounted),
+            dir: None,
+            name: "mailbraid",
+        }
+    }
+
+    /// The mount, where this is one of mailbraid.
+    #[track_caller]
+    pub fn mounted(&mut self) -> &mut Mounted {
+        self.mailbraid.as_mut().expect("a mailbraid mount")
+    }
+
+    /// What holds at the end of every use of a mount: all is committed, git finds the repository sound, and the daemon complained of nothing.
+    #[track_caller]
+    pub fn assert_sound(&self) {
+        let Some(mounted) = &self.mailbraid else {
+            return;
+        };
+        mounted.flush();
+        mounted.fsck();
+        let status = mounted.status();
+        assert_eq!(status["poisoned"], serde_json::Value::Null, "{status}");
+        let journal = &status["journal"];
+        assert_eq!(journal["acknowledged"], journal["committed"], "{status}");
+        assert!(
+            journal["committed"].as_u64() > Some(0),
+            "nothing went through the mount: {status}"
+        );
+        let said = mounted.said();
+        let complaints: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains(": warn: ") || line.contains(": error: "))
+            .collect();
+        assert!(
+            complaints.is_empty(),
+            "mailbraid complains:\n{}",
+            complaints.join("\n")
+        );
     }
 
     /// The directory.
@@ -52,7 +107,11 @@ impl Ground {
 
     /// A directory beside it, on the plain filesystem.
     pub fn beside(&self) -> &Path {
-        self.dir.path()
+        match (&self.dir, &self.mailbraid) {
+            (Some(dir), _) => dir.path(),
+            (None, Some(mounted)) => mounted.beside(),
+            (None, None) => unreachable!("a ground lies in a directory"),
+        }
     }
 }
 
