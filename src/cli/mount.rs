@@ -143,12 +143,7 @@ fn serve(
             kernel: options.kernel.clone(),
         },
     )
-    .map_err(|error| {
-        format!(
-            "cannot mount on {}: {error}; is fuse3 installed and /dev/fuse there?",
-            mountpoint.display()
-        )
-    })?;
+    .map_err(|error| format!("cannot mount on {}: {error}", mountpoint.display()))?;
 
     let socket = opened.layout().control();
     start_control(&socket, &opened, &fs)
@@ -231,7 +226,7 @@ fn start_signals(
             for signal in signals.forever() {
                 info!("signal {signal}: unmounting {}", mountpoint.display());
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-                if let Err(error) = unmount(&mountpoint) {
+                if let Err(error) = fuse::unmount(&mountpoint) {
                     warn!("{}: {error}", mountpoint.display());
                 }
                 if end.recv_timeout(limits::STOP_WAIT).is_ok() {
@@ -249,26 +244,6 @@ fn start_signals(
             }
         })?;
     Ok(())
-}
-
-/// Unmounts; where files are open, the name goes at once and the rest with the last of them.
-fn unmount(mountpoint: &Path) -> Result<(), String> {
-    use rustix::mount::UnmountFlags;
-    if rustix::process::geteuid().is_root() {
-        return rustix::mount::unmount(mountpoint, UnmountFlags::NOFOLLOW)
-            .or_else(|_| rustix::mount::unmount(mountpoint, UnmountFlags::DETACH))
-            .map_err(|error| error.to_string());
-    }
-    let done = Command::new("fusermount3")
-        .args(["-u", "-z", "--"])
-        .arg(mountpoint)
-        .status()
-        .map_err(|error| format!("fusermount3: {error}"))?;
-    if done.success() {
-        Ok(())
-    } else {
-        Err(format!("fusermount3 ended with {done}"))
-    }
 }
 
 /// A daemon holds no terminal and no pipe of its starter.
@@ -309,7 +284,7 @@ fn check_mountpoint(path: &Path) -> Result<PathBuf, Failure> {
                 "{shown}: another filesystem's mount whose daemon is gone; free it with `umount -l {shown}`"
             ));
         }
-        unmount(&whole).map_err(|error| {
+        fuse::unmount(&whole).map_err(|error| {
             format!("{shown}: the mount of a daemon that is gone cannot be freed: {error}; try `umount -l {shown}`")
         })?;
     }

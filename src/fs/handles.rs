@@ -1,4 +1,6 @@
-//! Open directories: a listing as it was when it was opened, so that a message renamed meanwhile is listed exactly once.
+//! Open directories: a listing as it was when it began, so that a message renamed meanwhile is listed exactly once.
+//!
+//! The snapshot is taken when reading begins, not by opendir: programs open a directory to sync it far more often than to list it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,22 +28,33 @@ struct Snapshot {
     entries: Vec<(Name, Ino, Kind)>,
 }
 
+/// An open directory.
+struct Open {
+    ino: Ino,
+    /// The listing that is being read.
+    snapshot: Option<Arc<Snapshot>>,
+}
+
 /// All open directories.
 #[derive(Default)]
 pub struct Handles {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, Arc<Snapshot>>>,
+    open: Mutex<HashMap<u64, Open>>,
 }
 
 impl Fs {
-    /// Opens a directory and takes the snapshot.
+    /// Opens a directory.
     ///
     /// # Errors
     /// [`FsError::NotDir`], [`FsError::NotFound`].
     pub fn opendir(&self, ino: Ino) -> Result<u64, FsError> {
-        let snapshot = self.snapshot(ino)?;
+        self.space.lock().dir(ino)?;
         let handle = self.handles.next.fetch_add(1, Ordering::Relaxed) + 1;
-        self.handles.open.lock().insert(handle, Arc::new(snapshot));
+        let open = Open {
+            ino,
+            snapshot: None,
+        };
+        self.handles.open.lock().insert(handle, open);
         Ok(handle)
     }
 
@@ -67,8 +80,8 @@ impl Fs {
         Ok(Snapshot { entries })
     }
 
-    /// Gives entries from `offset` on to `each` until it answers `true` (full). From offset 0 the listing is taken anew, as `rewinddir(3)` asks,
-    /// unless it was just opened.
+    /// Gives entries from `offset` on to `each` until it answers `true` (full). At offset 0 the listing is taken anew: that is where reading begins,
+    /// and where `rewinddir(3)` goes back to.
     ///
     /// # Errors
     /// A handle that is not open.
@@ -78,13 +91,20 @@ impl Fs {
         offset: u64,
         each: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<(), FsError> {
-        let snapshot = self
-            .handles
-            .open
-            .lock()
-            .get(&handle)
-            .cloned()
-            .ok_or(FsError::Invalid)?;
+        let (ino, taken) = match self.handles.open.lock().get(&handle) {
+            Some(open) => (open.ino, open.snapshot.clone()),
+            None => return Err(FsError::Invalid),
+        };
+        let snapshot = match taken {
+            Some(snapshot) if offset != 0 => snapshot,
+            _ => {
+                let snapshot = Arc::new(self.snapshot(ino)?);
+                if let Some(open) = self.handles.open.lock().get_mut(&handle) {
+                    open.snapshot = Some(Arc::clone(&snapshot));
+                }
+                snapshot
+            }
+        };
         let from = usize::try_from(offset).map_err(|_| FsError::Invalid)?;
         for (at, (name, ino, kind)) in snapshot.entries.iter().enumerate().skip(from) {
             let full = each(&DirEntry {

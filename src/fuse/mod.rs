@@ -10,6 +10,8 @@
 //! - Invalidation goes out from the live tree's own thread: from a request's thread, or under a lock, it would deadlock.
 
 mod adapter;
+mod kernel;
 mod session;
 
+pub use kernel::{MountError, unmount};
 pub use session::{MountConfig, Mounted, mount};

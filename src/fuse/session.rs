@@ -1,4 +1,4 @@
-//! Mounting, serving, unmounting.
+//! A mount being served.
 
 use std::ffi::OsStr;
 use std::io;
@@ -6,10 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
+use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use log::debug;
 
 use super::adapter::Adapter;
+use super::kernel::{self, MountError};
 use crate::fs::{Fs, Ino, Invalidator};
 
 /// How to mount.
@@ -50,57 +51,33 @@ impl Invalidator for KernelNotifier {
     }
 }
 
-fn option(name: &str) -> MountOption {
-    match name {
-        "dev" => MountOption::Dev,
-        "nodev" => MountOption::NoDev,
-        "suid" => MountOption::Suid,
-        "nosuid" => MountOption::NoSuid,
-        "exec" => MountOption::Exec,
-        "noexec" => MountOption::NoExec,
-        "atime" => MountOption::Atime,
-        "noatime" => MountOption::NoAtime,
-        "sync" => MountOption::Sync,
-        "async" => MountOption::Async,
-        "dirsync" => MountOption::DirSync,
-        other => MountOption::CUSTOM(other.to_owned()),
-    }
-}
-
 /// Mounts `fs`; it answers once this returns and [`Mounted::serve`] runs.
 ///
 /// # Errors
-/// What mount(2) or fusermount3 says.
-pub fn mount(fs: &Arc<Fs>, mountpoint: &Path, config: &MountConfig) -> io::Result<Mounted> {
-    let mut options = vec![
-        MountOption::FSName(config.source.display().to_string()),
-        // The pure-Rust mount ignores its own Subtype.
-        MountOption::CUSTOM("subtype=mailbraid".to_owned()),
-        if config.read_only {
-            MountOption::RO
-        } else {
-            MountOption::RW
-        },
-    ];
-    if config.allow_other {
-        options.push(MountOption::DefaultPermissions);
-    }
-    options.extend(config.kernel.iter().map(|name| option(name)));
+/// See [`MountError`]; nothing is left mounted.
+pub fn mount(fs: &Arc<Fs>, mountpoint: &Path, config: &MountConfig) -> Result<Mounted, MountError> {
+    let device = kernel::mount(mountpoint, config)?;
     let mut settings = Config::default();
-    settings.mount_options = options;
-    settings.acl = if config.allow_other {
-        SessionACL::All
-    } else {
-        SessionACL::Owner
-    };
     settings.n_threads = Some(config.threads);
     settings.clone_fd = config.threads > 1;
-    let session = Session::new(Adapter::new(Arc::clone(fs)), mountpoint, &settings)?;
-    fs.set_invalidator(Arc::new(KernelNotifier(session.notifier())))?;
-    Ok(Mounted {
-        session: Some(session),
-        mountpoint: mountpoint.to_owned(),
-    })
+    // The kernel has been told whom to let in; the library is not to filter once more.
+    let acl = SessionACL::All;
+    let begun =
+        Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, settings).and_then(|session| {
+            fs.set_invalidator(Arc::new(KernelNotifier(session.notifier())))?;
+            Ok(session)
+        });
+    match begun {
+        Ok(session) => Ok(Mounted {
+            session: Some(session),
+            mountpoint: mountpoint.to_owned(),
+        }),
+        Err(error) => {
+            // Its own failure would hide the first.
+            let _ = kernel::unmount(mountpoint);
+            Err(MountError::Handshake(error))
+        }
+    }
 }
 
 impl Mounted {

@@ -1,5 +1,7 @@
-//! The real mount.
+//! The real mount: what the kernel, and programs through it, get to see.
 
 mod bad_input;
+mod content;
 mod full;
+mod names;
 mod posix;

@@ -12,6 +12,8 @@ pub struct Daemon {
     child: Child,
     mountpoint: PathBuf,
     log: PathBuf,
+    /// Nothing is left to free.
+    unmounted: bool,
 }
 
 impl Daemon {
@@ -20,7 +22,7 @@ impl Daemon {
         Self::spawn_with(store, mountpoint, "rw")
     }
 
-    /// The same with `-o OPTIONS`.
+    /// The same with mount options.
     pub fn spawn_with(store: &Path, mountpoint: &Path, options: &str) -> Self {
         let log = mountpoint.with_extension("log");
         let file = File::options()
@@ -41,7 +43,13 @@ impl Daemon {
             child,
             mountpoint: mountpoint.to_owned(),
             log,
+            unmounted: false,
         }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Starts it and waits until the mount answers.
@@ -90,7 +98,13 @@ impl Daemon {
             .status()
             .expect("fusermount3 is missing: run tests/run");
         assert!(unmounted.success(), "fusermount3 -u: {unmounted}");
+        self.ended();
+    }
+
+    /// Waits for the end that somebody has asked for; it must be a good one.
+    pub fn ended(&mut self) {
         let status = self.child.wait().expect("wait");
+        self.unmounted = true;
         assert!(
             status.success(),
             "the daemon ended with {status}\n{}",
@@ -108,11 +122,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // After an orderly end both find nothing to do.
+        // After an orderly end all of this finds nothing to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("mailbraid said:\n{}", self.said());
+        }
+        if !self.unmounted {
             let _ = Command::new("fusermount3")
                 .arg("-uzq")
                 .arg(&self.mountpoint)

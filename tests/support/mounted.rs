@@ -1,6 +1,7 @@
 //! A store of its own, mounted, for one test.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -64,6 +65,33 @@ impl Mounted {
         free(&self.mountpoint);
     }
 
+    /// Unmounts and mounts again.
+    pub fn remount(&mut self) {
+        self.unmount();
+        self.mount();
+    }
+
+    /// SIGKILL, and mounts again over what is left.
+    pub fn kill_and_remount(&mut self) {
+        self.kill();
+        self.mount();
+    }
+
+    /// Waits for the end that somebody has asked for; it must be a good one.
+    pub fn ended(&mut self) {
+        self.daemon.take().expect("it is mounted").ended();
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("it is mounted").pid()
+    }
+
+    /// A path below the mount point.
+    pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.mountpoint.join(path)
+    }
+
     /// The mount point.
     pub fn path(&self) -> &Path {
         &self.mountpoint
@@ -121,6 +149,21 @@ impl Drop for Mounted {
         drop(self.daemon.take());
         free(&self.mountpoint);
     }
+}
+
+/// Delivers a message as programs do: written and synced in `tmp`, renamed to `new`. Its path.
+///
+/// # Errors
+/// What the filesystem says.
+pub fn deliver(folder: &Path, name: &str, content: &[u8]) -> io::Result<PathBuf> {
+    let tmp = folder.join("tmp").join(name);
+    let new = folder.join("new").join(name);
+    let mut file = File::create_new(&tmp)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(tmp, &new)?;
+    Ok(new)
 }
 
 /// Frees a mount point, dead or alive.
