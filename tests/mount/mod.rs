@@ -4,4 +4,6 @@ mod bad_input;
 mod content;
 mod full;
 mod names;
+mod history;
+mod import_export;
 mod posix;
