@@ -108,7 +108,7 @@ pub const STORE_IDLE: Duration = Duration::from_millis(500);
 
 /// How long a busy store thread lets operations gather before the next commit. A commit costs about 2 ms of syncs, which compete
 /// with the journal's own; a peer sees a burst this much later.
-pub const GATHER: Duration = Duration::from_millis(50);
+pub const GATHER: Duration = Duration::from_millis(100);
 
 /// How often a commit is tried again on a full disk.
 pub const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
@@ -148,3 +148,7 @@ pub const FUSE_THREADS: usize = 4;
 
 /// How long a stopping daemon waits for open files before it commits and ends without them.
 pub const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a merged pack stays beside its successor: as long as plain git may need from listing the packs to opening each. A store under full load
+/// has ten commits, so ten packs, a second, and must stay far below [`PACK_SLOTS`].
+pub const PACK_GRACE: Duration = Duration::from_secs(60);

@@ -24,7 +24,7 @@ pub use diff::{Difference, TrieNode};
 pub use error::HistoryError;
 pub use hash::{BlobHasher, hash_blob};
 pub use log::{FirstParents, PathChange};
-pub use maintain::{Maintenance, Report, maintain};
+pub use maintain::{Maintainer, Maintenance, Report, maintain};
 pub use reader::{CommitInfo, Reader};
 pub use refs::HEAD_REF;
 pub use repo::{InitOptions, Repo};

@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::committer::{Committer, Round};
 use super::{LiveView, StoreError};
-use crate::history::{self, Maintenance, Repo};
+use crate::history::{Maintainer, Maintenance, Repo};
 use crate::journal::Journal;
 use crate::limits;
 
@@ -225,20 +225,38 @@ impl Worker {
 
 /// The maintenance thread's body: keeps packs few, until told to stop.
 pub fn maintain(repo: &Repo, shared: &Shared) {
+    let mut maintainer = Maintainer::new(repo, limits::PACK_GRACE);
     loop {
-        {
+        let due = {
             let mut state = shared.state.lock();
-            while !state.stopping && state.commits_since_maintenance < limits::MAINTAIN_AFTER {
-                shared
-                    .changed
-                    .wait_for(&mut state, Duration::from_secs(3600));
+            let due = |state: &State| state.commits_since_maintenance >= limits::MAINTAIN_AFTER;
+            if !state.stopping && !due(&state) {
+                let pause = if maintainer.has_retired() {
+                    limits::PACK_GRACE / 4
+                } else {
+                    Duration::from_secs(3600)
+                };
+                shared.changed.wait_while_for(
+                    &mut state,
+                    |state| !state.stopping && !due(state),
+                    pause,
+                );
             }
             if state.stopping {
                 return;
             }
-            state.commits_since_maintenance = 0;
-        }
-        match history::maintain(repo, Maintenance::Geometric) {
+            let due = due(&state);
+            if due {
+                state.commits_since_maintenance = 0;
+            }
+            due
+        };
+        let done = if due {
+            maintainer.run(Maintenance::Geometric).map(Some)
+        } else {
+            maintainer.sweep().map(|()| None)
+        };
+        match done {
             Ok(report) => debug!("maintenance: {report:?}"),
             Err(error) => warn!("maintenance failed and is tried again later: {error}"),
         }

@@ -9,7 +9,8 @@
 //!   logarithmic too.
 //! - **Nothing is dropped**, reachable or not, and nothing is recompressed.
 //! - **New before old**: the merged pack is synced and in place before the first old one goes. A reader that has an old one open keeps
-//!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss).
+//!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss). Because `git fsck` opens
+//!   every pack it has listed, however late, a mount lets merged packs stay for [`limits::PACK_GRACE`].
 //! - Packs with `.keep` (ours, not vouched for by a ref yet; an administrator's), promisor and cruft packs are left alone.
 //! - A `git gc` or `git repack` at the same time may take our sources away or leave a pack twice. The first ends our run without harm, the
 //!   second is cleaned up by the next.
@@ -24,6 +25,7 @@ mod sources;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::pack::install::PackFile;
 use super::{HistoryError, Repo, durable};
@@ -62,38 +64,93 @@ struct Candidate {
     bytes: u64,
 }
 
-/// Merges packs. Meant for a thread of its own; one at a time. Readers and the writer go on meanwhile.
+/// Merges packs, again and again. One at a time; readers and the writer go on meanwhile.
+pub struct Maintainer {
+    repo: Repo,
+    grace: Duration,
+    /// Packs whose objects are all in another one, and since when.
+    retired: Vec<(Instant, PathBuf)>,
+}
+
+impl Maintainer {
+    /// For a repository. A merged pack stays `grace` longer than it is needed: plain git that has just listed the directory (`fsck`, which opens
+    /// every pack it has seen) would otherwise report it missing.
+    #[must_use]
+    pub fn new(repo: &Repo, grace: Duration) -> Self {
+        Self {
+            repo: repo.clone(),
+            grace,
+            retired: Vec::new(),
+        }
+    }
+
+    /// Whether packs wait for their removal.
+    #[must_use]
+    pub fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Removes the retired packs whose grace is over.
+    ///
+    /// # Errors
+    /// I/O errors; what could not be removed is an ordinary pack again.
+    pub fn sweep(&mut self) -> Result<(), HistoryError> {
+        let (over, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.retired)
+            .into_iter()
+            .partition(|(since, _)| since.elapsed() >= self.grace);
+        self.retired = waiting;
+        if over.is_empty() {
+            return Ok(());
+        }
+        remove(&self.repo.pack_dir(), over.iter().map(|(_, stem)| stem))
+    }
+
+    /// One round.
+    ///
+    /// # Errors
+    /// I/O errors, damaged packs (which are left as they are); the repository is unharmed.
+    pub fn run(&mut self, how: Maintenance) -> Result<Report, HistoryError> {
+        self.sweep()?;
+        let dir = self.repo.pack_dir();
+        let mut candidates = candidates(&dir)?;
+        candidates.retain(|candidate| self.retired.iter().all(|(_, stem)| *stem != candidate.stem));
+        let mut report = Report {
+            packs_before: candidates.len(),
+            packs_after: candidates.len(),
+            ..Report::default()
+        };
+        candidates.sort_by_key(|candidate| candidate.bytes);
+        let merged = match how {
+            Maintenance::Geometric => geometric(&candidates),
+            Maintenance::Full => candidates.len(),
+        };
+        if merged == 0 || (merged < limits::MERGE_MIN && how == Maintenance::Geometric) {
+            return Ok(report);
+        }
+        candidates.truncate(merged);
+        report.merged = merged;
+        report.bytes_before = candidates.iter().map(|candidate| candidate.bytes).sum();
+        let stems: Vec<PathBuf> = candidates
+            .into_iter()
+            .rev()
+            .map(|candidate| candidate.stem)
+            .collect();
+        let made = merge(&self.repo, &dir, &stems, &mut report)?;
+        let now = Instant::now();
+        let old = stems.into_iter().filter(|stem| *stem != made);
+        self.retired.extend(old.map(|stem| (now, stem)));
+        self.sweep()?;
+        report.packs_after = report.packs_before + 1 - merged;
+        Ok(report)
+    }
+}
+
+/// One round that removes merged packs at once.
 ///
 /// # Errors
-/// I/O errors, damaged packs (which are left as they are); the repository is unharmed.
+/// As [`Maintainer::run`].
 pub fn maintain(repo: &Repo, how: Maintenance) -> Result<Report, HistoryError> {
-    let dir = repo.pack_dir();
-    let mut candidates = candidates(&dir)?;
-    let mut report = Report {
-        packs_before: candidates.len(),
-        packs_after: candidates.len(),
-        ..Report::default()
-    };
-    candidates.sort_by_key(|candidate| candidate.bytes);
-    let merged = match how {
-        Maintenance::Geometric => geometric(&candidates),
-        Maintenance::Full => candidates.len(),
-    };
-    if merged == 0 || (merged < limits::MERGE_MIN && how == Maintenance::Geometric) {
-        return Ok(report);
-    }
-    candidates.truncate(merged);
-    report.merged = merged;
-    report.bytes_before = candidates.iter().map(|candidate| candidate.bytes).sum();
-    let stems: Vec<PathBuf> = candidates
-        .into_iter()
-        .rev()
-        .map(|candidate| candidate.stem)
-        .collect();
-    let made = merge(repo, &dir, &stems, &mut report)?;
-    remove(&dir, stems.iter().filter(|stem| **stem != made))?;
-    report.packs_after = report.packs_before + 1 - merged;
-    Ok(report)
+    Maintainer::new(repo, Duration::ZERO).run(how)
 }
 
 fn merge(
