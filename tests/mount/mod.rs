@@ -3,7 +3,7 @@
 mod bad_input;
 mod content;
 mod full;
-mod names;
 mod history;
 mod import_export;
+mod names;
 mod posix;
