@@ -1,0 +1,157 @@
+//! What the merge needs of a repository, as traits: the history implements them lazily, tests implement them in memory.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::maildir::hidden::{self, BadHiddenName};
+use crate::maildir::mailbox::{self, BadMailbox};
+use crate::maildir::{Attrs, MailboxFacts, Oid, Op, TreePath};
+
+/// One tree object: a directory, or one node of the trie that a large directory is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Node {
+    /// All names of the directory that lie here.
+    Leaf {
+        /// The folder's facts file, at the top of its directory.
+        mailbox: Option<Oid>,
+        /// The entries, in any order. Names are hidden names ([`crate::maildir::hidden`]), decoded only where they differ.
+        entries: Vec<RawEntry>,
+    },
+    /// Names are placed by a hexadecimal digit of their identity's hash.
+    Split {
+        /// The folder's facts file, at the top of its directory.
+        mailbox: Option<Oid>,
+        /// The node below each digit.
+        branches: [Option<Oid>; 16],
+    },
+}
+
+impl Node {
+    /// The folder's facts file.
+    #[must_use]
+    pub fn mailbox(&self) -> Option<Oid> {
+        match self {
+            Self::Leaf { mailbox, .. } | Self::Split { mailbox, .. } => *mailbox,
+        }
+    }
+}
+
+/// An entry of a leaf as git stores it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RawEntry {
+    /// Hidden name.
+    pub name: Vec<u8>,
+    /// Whether it is a directory.
+    pub dir: bool,
+    /// Blob or tree.
+    pub oid: Oid,
+}
+
+impl RawEntry {
+    /// The visible name and the attributes of a file.
+    ///
+    /// # Errors
+    /// Where the name is not canonical.
+    pub fn file(&self) -> Result<(Vec<u8>, Attrs), BadHiddenName> {
+        hidden::decode(&self.name)
+    }
+
+    /// The visible name of a directory.
+    ///
+    /// # Errors
+    /// Where the name is not canonical.
+    pub fn dir_name(&self) -> Result<Vec<u8>, BadHiddenName> {
+        hidden::decode_plain(&self.name)
+    }
+}
+
+/// Reads objects.
+pub trait Trees {
+    /// Why an object could not be read.
+    type Error: Debug;
+
+    /// One tree object.
+    ///
+    /// # Errors
+    /// Where it is missing or damaged.
+    fn node(&self, tree: Oid) -> Result<Arc<Node>, Self::Error>;
+
+    /// The content of a blob. Asked for facts files and subscriptions alone, never for a message.
+    ///
+    /// # Errors
+    /// Where it is missing or damaged.
+    fn blob(&self, blob: Oid) -> Result<Vec<u8>, Self::Error>;
+
+    /// The id of a blob with this content.
+    fn hash(&self, content: &[u8]) -> Oid;
+}
+
+/// Reads commits, and builds trees.
+pub trait World: Trees {
+    /// The root tree of a commit.
+    ///
+    /// # Errors
+    /// Where it is missing or damaged.
+    fn tree(&self, commit: Oid) -> Result<Oid, Self::Error>;
+
+    /// The committer's time of a commit in seconds since the epoch.
+    ///
+    /// # Errors
+    /// Where it is missing or damaged.
+    fn time(&self, commit: Oid) -> Result<i64, Self::Error>;
+
+    /// The best common ancestors of a merge of all `left` and a merge of all `right`: what `git merge-base` prints for hypothetical merge commits. A commit
+    /// counts as its own ancestor. In any order; empty for unrelated histories.
+    ///
+    /// # Errors
+    /// Where a commit is missing or damaged.
+    fn merge_bases(&self, left: &[Oid], right: &[Oid]) -> Result<Vec<Oid>, Self::Error>;
+
+    /// The greatest (UIDVALIDITY, UIDNEXT) that the folder at `path` had in any commit that is an ancestor of `heads` and not of `bases`. Asked only for
+    /// folders that were deleted on one side while mail arrived on the other.
+    ///
+    /// # Errors
+    /// Where an object is missing or damaged.
+    fn uids_before(
+        &self,
+        heads: &[Oid],
+        bases: &[Oid],
+        path: &TreePath,
+    ) -> Result<Option<(u32, u32)>, Self::Error>;
+
+    /// Applies operations to a tree (`None`: the empty tree) and returns the canonical tree. Its nodes can be read afterwards; nothing else need
+    /// happen to them, for most such trees are only looked at.
+    ///
+    /// # Errors
+    /// Where an object is missing or damaged.
+    fn build(&mut self, on: Option<Oid>, ops: &[Op]) -> Result<Oid, Self::Error>;
+}
+
+/// Why a merge was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError<E: Debug> {
+    /// An object could not be read.
+    #[error("{0:?}")]
+    Source(E),
+    /// A tree holds a name that mailbraid does not write.
+    #[error(transparent)]
+    Name(#[from] BadHiddenName),
+    /// A folder's facts are not written as mailbraid writes them.
+    #[error(transparent)]
+    Mailbox(#[from] BadMailbox),
+    /// A trie is deeper than any mailbraid writes.
+    #[error("tree {0} is a trie that is too deep")]
+    Depth(Oid),
+}
+
+/// The facts in a facts file.
+pub(super) fn facts<T: Trees>(
+    trees: &T,
+    oid: Option<Oid>,
+) -> Result<Option<MailboxFacts>, MergeError<T::Error>> {
+    let Some(oid) = oid else {
+        return Ok(None);
+    };
+    let text = trees.blob(oid).map_err(MergeError::Source)?;
+    Ok(Some(mailbox::decode(&text)?))
+}
