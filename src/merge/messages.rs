@@ -1,0 +1,236 @@
+//! The merge of messages, case by case.
+//!
+//! | base | one side | other side | outcome |
+//! |---|---|---|---|
+//! | any | there | there | flags and keywords per element, `cur` wins over `new`, dates and fields against the base |
+//! | – | there | – | stays; if it was moved here, what the other side did to its flags follows |
+//! | there | there | moved away | gone here |
+//! | there | undeleted | expunged | stays; Rule U gives it a new UID |
+//! | there | there | expunged | gone, whatever its flags |
+//! | there | – | – | gone |
+
+use super::entities::{Entity, Id};
+use super::flags::Marks;
+use super::keywords;
+use super::moves::Moves;
+use super::slots::{Place, Rec, Slot, SlotId};
+use crate::maildir::{Attrs, Oid, name};
+
+/// A message of the merged tree.
+#[derive(Clone, Debug)]
+pub(super) struct Out {
+    pub(super) folder: Id,
+    pub(super) place: Place,
+    /// The unique name.
+    pub(super) unique: Vec<u8>,
+    /// What follows the colon, where that is not `2,` and letters.
+    pub(super) info: Option<Vec<u8>>,
+    pub(super) marks: Marks,
+    pub(super) oid: Oid,
+    /// All but the UID.
+    pub(super) attrs: Attrs,
+    /// Its UID on each side.
+    pub(super) uids: [Option<u32>; 2],
+    /// The slot it comes from.
+    pub(super) slot: SlotId,
+}
+
+/// Something to tell about a message, once its path is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Note {
+    Undeleted(usize),
+    MovedTwice(usize),
+    MovedAndExpunged(usize),
+    /// The slot, and the side that still has it.
+    FlaggedAndExpunged(SlotId, usize),
+}
+
+/// The merged messages, in the order of their slots.
+#[derive(Default, Debug)]
+pub(super) struct Merged {
+    pub(super) outs: Vec<Out>,
+    pub(super) notes: Vec<Note>,
+}
+
+/// Merges all messages that differ.
+pub(super) fn merge(entities: &[Entity], slots: &[Slot], moves: &[Moves; 2]) -> Merged {
+    let case = Case {
+        entities,
+        slots,
+        moves,
+    };
+    let mut merged = Merged::default();
+    for id in 0..slots.len() {
+        case.merge(id, &mut merged);
+    }
+    merged
+}
+
+struct Case<'a> {
+    entities: &'a [Entity],
+    slots: &'a [Slot],
+    moves: &'a [Moves; 2],
+}
+
+impl Case<'_> {
+    fn merge(&self, id: SlotId, merged: &mut Merged) {
+        let slot = &self.slots[id];
+        match (slot.on(0), slot.on(1)) {
+            (Some(left), Some(right)) => merged.outs.push(self.both(id, left, right)),
+            (Some(rec), None) => self.one(id, 0, rec, merged),
+            (None, Some(rec)) => self.one(id, 1, rec, merged),
+            (None, None) => {}
+        }
+    }
+
+    /// Both sides have it.
+    fn both(&self, id: SlotId, left: &Rec, right: &Rec) -> Out {
+        let slot = &self.slots[id];
+        // Moved here by both: what it was like before is known.
+        let origin = match (self.moves[0].from.get(&id), self.moves[1].from.get(&id)) {
+            (Some(a), Some(b)) if a == b => *a,
+            _ => id,
+        };
+        let base = self.slots[origin].in_base();
+        let base_marks = base.map(|rec| self.base_marks(origin, rec));
+        let marks = Marks::merge(
+            base_marks.as_ref(),
+            &self.marks(id, 0, left),
+            &self.marks(id, 1, right),
+        );
+        let unique = |rec: &Rec| name::unique(&rec.name).to_vec();
+        let info = |rec: &Rec| opaque_info(&rec.name);
+        Out {
+            folder: slot.folder,
+            place: left.place.min(right.place),
+            unique: three_way(base.map(unique), unique(left), unique(right)),
+            info: three_way(base.map(info), info(left), info(right)),
+            marks,
+            oid: slot.oid,
+            attrs: merge_attrs(base.map(|rec| &rec.attrs), &left.attrs, &right.attrs),
+            uids: [left.attrs.uid, right.attrs.uid],
+            slot: id,
+        }
+    }
+
+    /// Only `side` has it.
+    fn one(&self, id: SlotId, side: usize, rec: &Rec, merged: &mut Merged) {
+        let slot = &self.slots[id];
+        let other = 1 - side;
+        let at = merged.outs.len();
+        let mut out = Out {
+            folder: slot.folder,
+            place: rec.place,
+            unique: name::unique(&rec.name).to_vec(),
+            info: opaque_info(&rec.name),
+            marks: self.marks(id, side, rec),
+            oid: slot.oid,
+            attrs: Attrs {
+                uid: None,
+                ..rec.attrs.clone()
+            },
+            uids: [None; 2],
+            slot: id,
+        };
+        out.uids[side] = rec.attrs.uid;
+        let Some(base) = slot.in_base() else {
+            if let Some(&origin) = self.moves[side].from.get(&id) {
+                self.follow(&mut out, origin, side, at, merged);
+            }
+            merged.outs.push(out);
+            return;
+        };
+        if self.moves[other].to.contains_key(&id) {
+            return;
+        }
+        let base_marks = self.base_marks(id, base);
+        if base_marks.has(b'T') && !out.marks.has(b'T') {
+            merged.notes.push(Note::Undeleted(at));
+            merged.outs.push(out);
+        } else if base_marks != out.marks {
+            merged.notes.push(Note::FlaggedAndExpunged(id, side));
+        }
+    }
+
+    /// `side` moved a message here: what the other side did to it follows.
+    fn follow(&self, out: &mut Out, origin: SlotId, side: usize, at: usize, merged: &mut Merged) {
+        let other = 1 - side;
+        let before = &self.slots[origin];
+        let Some(base) = before.in_base() else { return };
+        let (there, rec) = if let Some(rec) = before.on(other) {
+            (origin, rec)
+        } else if let Some(&to) = self.moves[other].to.get(&origin).and_then(|to| to.first()) {
+            let Some(rec) = self.slots[to].on(other) else {
+                return;
+            };
+            merged.notes.push(Note::MovedTwice(at));
+            (to, rec)
+        } else {
+            merged.notes.push(Note::MovedAndExpunged(at));
+            return;
+        };
+        out.marks = Marks::merge(
+            Some(&self.base_marks(origin, base)),
+            &out.marks,
+            &self.marks(there, other, rec),
+        );
+        // Renamed within its folder: the UID it had on the other side still means it.
+        if self.slots[there].folder == out.folder && self.slots[there].oid == out.oid {
+            out.uids[other] = rec.attrs.uid;
+        }
+    }
+
+    fn marks(&self, slot: SlotId, side: usize, rec: &Rec) -> Marks {
+        let facts = &self.entities[self.slots[slot].folder].facts;
+        marks(facts.sides[side].as_ref().map(|facts| &facts.keywords), rec)
+    }
+
+    fn base_marks(&self, slot: SlotId, rec: &Rec) -> Marks {
+        let facts = &self.entities[self.slots[slot].folder].facts;
+        marks(facts.base.as_ref().map(|facts| &facts.keywords), rec)
+    }
+}
+
+fn marks(table: Option<&keywords::Table>, rec: &Rec) -> Marks {
+    Marks::parse(name::flags(&rec.name), |letter| match table {
+        Some(table) => keywords::name(table, letter),
+        None => keywords::name(&keywords::Table::new(), letter),
+    })
+}
+
+/// What follows the colon where it is not `2,` and letters: nobody knows its parts, so it is merged whole.
+fn opaque_info(visible: &[u8]) -> Option<Vec<u8>> {
+    let info = name::split(visible).1?;
+    (!info.starts_with(b"2,")).then(|| info.to_vec())
+}
+
+/// A value that only one side changed is that side's; of two different changes the greater stays.
+pub(super) fn three_way<V: Ord>(base: Option<V>, left: V, right: V) -> V {
+    match base {
+        Some(base) if base == left => right,
+        Some(base) if base == right => left,
+        _ => left.max(right),
+    }
+}
+
+/// Attributes of one file on two sides. The UID is left out: Rule U decides it.
+pub(super) fn merge_attrs(base: Option<&Attrs>, left: &Attrs, right: &Attrs) -> Attrs {
+    let mut merged = Attrs {
+        uid: None,
+        mtime: three_way(base.map(|attrs| attrs.mtime), left.mtime, right.mtime),
+        size: three_way(base.map(|attrs| attrs.size), left.size, right.size),
+        ext: left.ext.clone(),
+    };
+    merged
+        .ext
+        .extend(right.ext.iter().map(|(key, value)| (*key, value.clone())));
+    let keys: Vec<u8> = merged.ext.keys().copied().collect();
+    for key in keys {
+        let base = base.map(|attrs| attrs.ext.get(&key));
+        match three_way(base, left.ext.get(&key), right.ext.get(&key)) {
+            Some(value) => merged.ext.insert(key, value.clone()),
+            None => merged.ext.remove(&key),
+        };
+    }
+    merged
+}
