@@ -10,6 +10,7 @@
 //! | there | – | – | gone |
 
 use super::entities::{Entity, Id};
+use super::facts;
 use super::flags::Marks;
 use super::keywords;
 use super::moves::Moves;
@@ -215,22 +216,10 @@ pub(super) fn three_way<V: Ord>(base: Option<V>, left: V, right: V) -> V {
 
 /// Attributes of one file on two sides. The UID is left out: Rule U decides it.
 pub(super) fn merge_attrs(base: Option<&Attrs>, left: &Attrs, right: &Attrs) -> Attrs {
-    let mut merged = Attrs {
+    Attrs {
         uid: None,
         mtime: three_way(base.map(|attrs| attrs.mtime), left.mtime, right.mtime),
         size: three_way(base.map(|attrs| attrs.size), left.size, right.size),
-        ext: left.ext.clone(),
-    };
-    merged
-        .ext
-        .extend(right.ext.iter().map(|(key, value)| (*key, value.clone())));
-    let keys: Vec<u8> = merged.ext.keys().copied().collect();
-    for key in keys {
-        let base = base.map(|attrs| attrs.ext.get(&key));
-        match three_way(base, left.ext.get(&key), right.ext.get(&key)) {
-            Some(value) => merged.ext.insert(key, value.clone()),
-            None => merged.ext.remove(&key),
-        };
+        ext: facts::merge_map(base.map(|attrs| &attrs.ext), &left.ext, &right.ext),
     }
-    merged
 }

@@ -2,12 +2,16 @@
 
 pub mod conflict;
 mod entities;
+mod facts;
 pub mod flags;
 pub mod keywords;
 mod messages;
 mod moves;
+mod names;
+mod others;
 mod places;
 mod renames;
+mod settle;
 mod slots;
 pub mod source;
 pub mod uids;

@@ -1,0 +1,277 @@
+//! Settles each folder of the merged tree: which entities are one folder now, its facts, the UIDs and names of its messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::conflict::Conflict;
+use super::entities::{Entity, Id};
+use super::facts;
+use super::flags::Marks;
+use super::keywords;
+use super::messages::{Merged, Out, three_way};
+use super::names;
+use super::slots::{Place, Slot, SlotId};
+use super::uids::{self, Claim, View};
+use crate::maildir::{Attrs, MailboxFacts, Oid, TreePath, name};
+
+/// A message where it is after the merge.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Message {
+    pub(super) folder: TreePath,
+    pub(super) place: Place,
+    pub(super) name: Vec<u8>,
+    pub(super) oid: Oid,
+    pub(super) attrs: Attrs,
+    pub(super) slot: SlotId,
+}
+
+impl Message {
+    pub(super) fn path(&self) -> TreePath {
+        self.folder.join(self.place.name()).join(&self.name)
+    }
+}
+
+/// A folder after the merge.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) path: TreePath,
+    pub(super) facts: Option<MailboxFacts>,
+    pub(super) messages: Vec<Message>,
+}
+
+/// What is known before a folder is settled.
+pub(super) struct Group<'a> {
+    pub(super) path: TreePath,
+    /// The entities that are this folder now, by their keys.
+    pub(super) members: Vec<Id>,
+    /// Its messages, as places in `merged.outs`.
+    pub(super) outs: Vec<usize>,
+    pub(super) entities: &'a [Entity],
+    pub(super) slots: &'a [Slot],
+    pub(super) merged: &'a Merged,
+}
+
+/// A message, or several that turned out to be one, with its UID in each view.
+struct Candidate {
+    out: Out,
+    uids: Vec<Option<u32>>,
+    derived: bool,
+}
+
+/// What a view was before it was deleted: UIDVALIDITY and UIDNEXT.
+pub(super) type Deleted = Option<(u32, u32)>;
+
+impl Group<'_> {
+    /// Settles it. `deleted` is what is known of the folder on a side that has deleted it.
+    pub(super) fn settle<E>(
+        &self,
+        conflicts: &mut Vec<Conflict>,
+        mut deleted: impl FnMut(usize, &TreePath) -> Result<Deleted, E>,
+    ) -> Result<Folder, E> {
+        let (views, at) = self.views(&mut deleted)?;
+        let mut candidates = self.candidates(&views, &at);
+        self.tell_apart(&mut candidates, conflicts);
+        let claims: Vec<Claim> = candidates.iter().map(Candidate::claim).collect();
+        let given = uids::rule_u(&views, &claims);
+        self.tell_uids(&views, &given, conflicts);
+
+        let mut wanted = BTreeSet::new();
+        for candidate in &candidates {
+            wanted.extend(candidate.out.marks.keywords().map(<[u8]>::to_vec));
+        }
+        let base = match self.members.as_slice() {
+            [one] => self.entities[*one].facts.base.as_ref(),
+            _ => None,
+        };
+        let sides: Vec<&MailboxFacts> = self
+            .members
+            .iter()
+            .filter(|&&id| !self.is_bare(id))
+            .flat_map(|&id| self.entities[id].facts.sides.iter().flatten())
+            .collect();
+        let settled = facts::merge(base, &sides, given.view, &wanted);
+        let none = keywords::Table::new();
+        let table = settled.as_ref().map_or(&none, |(facts, _)| &facts.keywords);
+        if let Some((_, words)) = &settled {
+            let folder = || self.path.clone();
+            conflicts.extend(words.moved.iter().map(|name| Conflict::KeywordMoved {
+                folder: folder(),
+                name: name.clone(),
+            }));
+            conflicts.extend(words.dropped.iter().map(|name| Conflict::KeywordDropped {
+                folder: folder(),
+                name: name.clone(),
+            }));
+        }
+        let mut messages = Vec::with_capacity(candidates.len());
+        for (candidate, uid) in candidates.into_iter().zip(given.uids) {
+            let out = candidate.out;
+            let letters = out.marks.write(|name| keywords::letter(table, name));
+            let name = names::render(&out, &self.slots[out.slot], &letters);
+            messages.push(Message {
+                folder: self.path.clone(),
+                place: out.place,
+                name,
+                oid: out.oid,
+                attrs: Attrs { uid, ..out.attrs },
+                slot: out.slot,
+            });
+        }
+        Ok(Folder {
+            path: self.path.clone(),
+            facts: settled.map(|(facts, _)| facts),
+            messages,
+        })
+    }
+
+    /// Whether a member was deleted on one side and is back only as a directory of others.
+    fn is_bare(&self, id: Id) -> bool {
+        let entity = &self.entities[id];
+        let has_mail = || {
+            let mut outs = self.outs.iter().map(|&at| self.merged.outs[at].folder);
+            outs.any(|folder| folder == id)
+        };
+        entity.base.is_some() && entity.sides.iter().any(Option::is_none) && !has_mail()
+    }
+
+    /// All views of the folder, and the first of each member's two.
+    fn views<E>(
+        &self,
+        deleted: &mut impl FnMut(usize, &TreePath) -> Result<Deleted, E>,
+    ) -> Result<(Vec<View>, BTreeMap<Id, usize>), E> {
+        let mut views = Vec::new();
+        let mut at = BTreeMap::new();
+        for &id in &self.members {
+            let entity = &self.entities[id];
+            at.insert(id, views.len());
+            for side in 0..2 {
+                let mut view = View::default();
+                if let Some(facts) = &entity.facts.sides[side]
+                    && !self.is_bare(id)
+                {
+                    view.validity = facts.uid_validity;
+                    view.next = facts.uid_next;
+                }
+                if entity.sides[side].is_none() && entity.base.is_some() && !self.is_bare(id) {
+                    let before = entity.base.as_ref().map(|dir| &dir.path);
+                    let paths: BTreeSet<&TreePath> =
+                        before.into_iter().chain([&self.path]).collect();
+                    for path in paths {
+                        let known = deleted(side, path)?.unwrap_or_default();
+                        if known > (view.validity, view.next) {
+                            (view.validity, view.next) = known;
+                        }
+                    }
+                }
+                views.push(view);
+            }
+        }
+        // A server may have given UIDs without saying UIDNEXT yet.
+        for slot in self.slots {
+            let Some(&first) = at.get(&slot.folder) else {
+                continue;
+            };
+            for side in 0..2 {
+                for rec in &slot.sides[side] {
+                    let view = &mut views[first + side];
+                    view.next = view
+                        .next
+                        .max(rec.attrs.uid.map_or(0, |uid| uid.saturating_add(1)));
+                }
+            }
+        }
+        Ok((views, at))
+    }
+
+    fn candidates(&self, views: &[View], at: &BTreeMap<Id, usize>) -> Vec<Candidate> {
+        let outs = self.outs.iter().map(|&at| &self.merged.outs[at]);
+        outs.map(|out| {
+            let mut uids = vec![None; views.len()];
+            if let Some(&first) = at.get(&out.folder) {
+                uids[first] = out.uids[0];
+                uids[first + 1] = out.uids[1];
+            }
+            Candidate {
+                out: out.clone(),
+                uids,
+                derived: false,
+            }
+        })
+        .collect()
+    }
+
+    /// Gives messages of one identity different names; what is the same message becomes one.
+    fn tell_apart(&self, candidates: &mut Vec<Candidate>, conflicts: &mut Vec<Conflict>) {
+        let mut all = std::mem::take(candidates);
+        all.sort_by_cached_key(Candidate::key);
+        let mut taken: BTreeSet<Vec<u8>> = BTreeSet::new();
+        let mut renamed = Vec::new();
+        for mut candidate in all {
+            let key = candidate.key();
+            match candidates.last_mut() {
+                Some(last) if last.key() == key => last.join(candidate),
+                _ if taken.insert(key.0) => candidates.push(candidate),
+                _ => {
+                    candidate.out.unique = names::derive(&candidate.out.unique, candidate.out.oid);
+                    candidate.derived = true;
+                    renamed.push(candidate);
+                }
+            }
+        }
+        for candidate in renamed {
+            let key = candidate.key();
+            let path = self
+                .path
+                .join(candidate.out.place.name())
+                .join(&candidate.out.unique);
+            conflicts.push(Conflict::SameName { path });
+            match candidates.iter_mut().find(|known| known.key() == key) {
+                Some(known) => known.join(candidate),
+                None => candidates.push(candidate),
+            }
+        }
+    }
+
+    fn tell_uids(&self, views: &[View], given: &uids::Given, conflicts: &mut Vec<Conflict>) {
+        let others = views
+            .iter()
+            .any(|view| view.validity != 0 && view.validity != given.view.validity);
+        if others {
+            conflicts.push(Conflict::UidValidity {
+                folder: self.path.clone(),
+                kept: given.view.validity,
+            });
+        }
+        if !given.renumbered.is_empty() {
+            conflicts.push(Conflict::Renumbered {
+                folder: self.path.clone(),
+                count: given.renumbered.len(),
+            });
+        }
+    }
+}
+
+impl Candidate {
+    fn key(&self) -> (Vec<u8>, Oid) {
+        (name::identity(&self.out.unique).into_owned(), self.out.oid)
+    }
+
+    fn claim(&self) -> Claim {
+        let out = &self.out;
+        let time = name::delivery_time(&out.unique).unwrap_or(out.attrs.mtime);
+        Claim {
+            uids: self.uids.clone(),
+            order: (time, out.oid.as_bytes().to_vec(), out.unique.clone()),
+        }
+    }
+
+    /// The same message, come by two ways.
+    fn join(&mut self, other: Self) {
+        let out = &mut self.out;
+        out.marks = Marks::merge(None, &out.marks, &other.out.marks);
+        out.place = out.place.min(other.out.place);
+        out.attrs.mtime = three_way(None, out.attrs.mtime, other.out.attrs.mtime);
+        for (own, others) in self.uids.iter_mut().zip(other.uids) {
+            *own = (*own).max(others);
+        }
+    }
+}
