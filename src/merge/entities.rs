@@ -51,6 +51,12 @@ impl Entity {
         self.folder.is_some()
     }
 
+    /// Whether the base or a side knows facts of it.
+    pub(super) fn has_facts(&self) -> bool {
+        let Facts { base, sides } = &self.facts;
+        base.is_some() || sides.iter().any(Option::is_some)
+    }
+
     /// What tells it from others whatever the sides are called: its path in the base, or else the smaller one on the sides.
     pub(super) fn key(&self) -> (bool, &TreePath) {
         match &self.base {

@@ -1,6 +1,9 @@
 //! The braid: a merge of Maildir trees. Pure: values in, values out.
 
+mod braid;
+pub mod commit;
 pub mod conflict;
+mod edits;
 mod entities;
 mod facts;
 pub mod flags;
@@ -14,5 +17,11 @@ mod renames;
 mod settle;
 mod slots;
 pub mod source;
+mod three_way;
 pub mod uids;
 mod walk;
+
+pub use braid::{Braid, braid, independent};
+pub use conflict::Conflict;
+pub use source::{MergeError, Node, RawEntry, Trees, World};
+pub use three_way::{Merge, three_way};

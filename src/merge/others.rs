@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::conflict::Conflict;
 use super::entities::{Entity, Id};
 use super::messages::merge_attrs;
+use super::names::derive;
 use super::source::{MergeError, RawEntry, Trees};
 use crate::maildir::codec::courier_subscribed::Subscribed;
 use crate::maildir::codec::subscriptions::{Subscriptions, Version};
@@ -33,6 +34,47 @@ pub(super) struct File {
     pub(super) attrs: Attrs,
     /// The content, where the merge made it.
     pub(super) content: Option<Vec<u8>>,
+}
+
+/// A file where it is after the merge.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) path: TreePath,
+    pub(super) file: File,
+    /// Which of the others it comes from.
+    pub(super) other: usize,
+}
+
+/// Finds the place of each file. Where a directory has its name, the file gets another; where folders were united, two files may become one.
+pub(super) fn place<T: Trees>(
+    trees: &T,
+    others: &[Other],
+    paths: &BTreeMap<Id, TreePath>,
+    conflicts: &mut Vec<Conflict>,
+) -> Result<Vec<Placed>, MergeError<T::Error>> {
+    let dirs: BTreeSet<&TreePath> = paths.values().collect();
+    let mut placed: BTreeMap<TreePath, Placed> = BTreeMap::new();
+    for (at, other) in others.iter().enumerate() {
+        let (Some(dir), Some(file)) = (paths.get(&other.dir), &other.merged) else {
+            continue;
+        };
+        let mut path = dir.join(&other.name);
+        if dirs.contains(&path) {
+            path = dir.join(&derive(&other.name, file.oid));
+            conflicts.push(Conflict::FileRenamed { path: path.clone() });
+        }
+        let file = match placed.get(&path) {
+            Some(known) => both(trees, &other.name, None, &known.file, file)?.0,
+            None => file.clone(),
+        };
+        let known = placed.entry(path.clone()).or_insert_with(|| Placed {
+            path,
+            file: file.clone(),
+            other: at,
+        });
+        known.file = file;
+    }
+    Ok(placed.into_values().collect())
 }
 
 /// Finds and merges all files that differ.

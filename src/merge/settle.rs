@@ -35,6 +35,8 @@ impl Message {
 pub(super) struct Folder {
     pub(super) path: TreePath,
     pub(super) facts: Option<MailboxFacts>,
+    /// It was deleted on one side, and is back only as a directory of others: without facts.
+    pub(super) is_bare: bool,
     pub(super) messages: Vec<Message>,
 }
 
@@ -48,6 +50,8 @@ pub(super) struct Group<'a> {
     pub(super) entities: &'a [Entity],
     pub(super) slots: &'a [Slot],
     pub(super) merged: &'a Merged,
+    /// The greatest UID among the messages of a folder that differ, on each side.
+    pub(super) highest: &'a BTreeMap<Id, [u32; 2]>,
 }
 
 /// A message, or several that turned out to be one, with its UID in each view.
@@ -118,6 +122,7 @@ impl Group<'_> {
         }
         Ok(Folder {
             path: self.path.clone(),
+            is_bare: self.members.iter().all(|&id| self.is_bare(id)),
             facts: settled.map(|(facts, _)| facts),
             messages,
         })
@@ -162,21 +167,10 @@ impl Group<'_> {
                         }
                     }
                 }
+                // A server may have given UIDs without saying UIDNEXT yet.
+                let highest = self.highest.get(&id).map_or(0, |highest| highest[side]);
+                view.next = view.next.max(highest.saturating_add(1));
                 views.push(view);
-            }
-        }
-        // A server may have given UIDs without saying UIDNEXT yet.
-        for slot in self.slots {
-            let Some(&first) = at.get(&slot.folder) else {
-                continue;
-            };
-            for side in 0..2 {
-                for rec in &slot.sides[side] {
-                    let view = &mut views[first + side];
-                    view.next = view
-                        .next
-                        .max(rec.attrs.uid.map_or(0, |uid| uid.saturating_add(1)));
-                }
             }
         }
         Ok((views, at))

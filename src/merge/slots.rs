@@ -26,6 +26,11 @@ impl Place {
             Self::New => b"new",
         }
     }
+
+    /// The place in a directory of this name.
+    pub(super) fn of(name: &[u8]) -> Self {
+        if name == b"new" { Self::New } else { Self::Cur }
+    }
 }
 
 /// One file of a message.
@@ -68,11 +73,7 @@ pub(super) fn find<T: Trees>(entities: &[Entity]) -> Result<Vec<Slot>, MergeErro
         let Some(folder) = entity.folder else {
             continue;
         };
-        let place = if entity.some_path().name() == Place::New.name() {
-            Place::New
-        } else {
-            Place::Cur
-        };
+        let place = Place::of(entity.some_path().name());
         let mut put = |raw: &RawEntry, into: [bool; 3]| -> Result<(), MergeError<T::Error>> {
             let (visible, attrs) = raw.file()?;
             let identity = name::identity(&visible).into_owned();
