@@ -6,6 +6,9 @@ use std::time::Duration;
 /// for nine mails in ten, small enough that a record fits a segment many times over.
 pub const INLINE_MAX: usize = 64 * 1024;
 
+/// A lock file that has not been touched for this long is held by nobody (Dovecot's `MAILDIR_UIDLIST_LOCK_STALE_TIMEOUT`; Courier's is the same).
+pub const LOCK_STALE: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// Longest file name in bytes: what `statfs` reports and ext4 allows.
 pub const NAME_MAX: usize = 255;
 

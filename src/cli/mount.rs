@@ -127,6 +127,7 @@ fn serve(
             umask: options.umask.unwrap_or(0o077),
             read_only: options.read_only,
             durability: options.durability.unwrap_or(config.durability),
+            assign_uids: config.assign_uids,
         },
     )
     .map_err(|error| format!("{}: {error}; run mailbraid check", store.display()))?;

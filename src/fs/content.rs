@@ -146,6 +146,7 @@ impl Fs {
             }
         }
         file.size = file.size.max(end);
+        Self::wrote(&mut space, ino, offset);
         self.touched(&mut space, ino)?;
         Ok(())
     }
@@ -167,7 +168,9 @@ impl Fs {
                 return self.truncate(ino, size);
             }
         }
+        let kept = file.size.min(size);
         file.size = size;
+        Self::wrote(&mut space, ino, kept);
         let now = super::node::now();
         let node = space.node_mut(ino)?;
         node.mtime = now;

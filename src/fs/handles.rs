@@ -63,8 +63,18 @@ impl Fs {
         let space = self.space.lock();
         let parent = space.dir(ino)?.parent;
         let listed = space.entries(ino)?;
+        let is_new = &*space.dir(ino)?.name == b"new";
+        let mut order = HashMap::new();
         let mut entries = Vec::with_capacity(listed.len() + 2);
         for (name, &child) in listed {
+            let uid = if is_new {
+                space.marks(child, ino, name).uid
+            } else {
+                0
+            };
+            if uid > 0 {
+                order.insert(child, uid);
+            }
             let kind = if space.is_dir(child)? {
                 Kind::Dir
             } else {
@@ -73,8 +83,10 @@ impl Fs {
             entries.push((Name::clone(name), child, kind));
         }
         drop(space);
-        // Inode numbers grow in order of delivery.
-        entries.sort_unstable_by_key(|(_, child, _)| *child);
+        // Inode numbers grow in order of delivery, UIDs more exactly so.
+        entries.sort_unstable_by_key(|(_, child, _)| {
+            (order.get(child).copied().unwrap_or(u32::MAX), *child)
+        });
         entries.insert(0, (Name::from(&b".."[..]), parent, Kind::Dir));
         entries.insert(0, (Name::from(&b"."[..]), ino, Kind::Dir));
         Ok(Snapshot { entries })

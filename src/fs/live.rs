@@ -48,7 +48,10 @@ impl Fs {
     }
 
     /// The directory at a path, as far down as directories are loaded, and what is left of the path.
-    fn deepest_loaded(space: &Space, path: &TreePath) -> Result<(Ino, Vec<Vec<u8>>), FsError> {
+    pub(super) fn deepest_loaded(
+        space: &Space,
+        path: &TreePath,
+    ) -> Result<(Ino, Vec<Vec<u8>>), FsError> {
         let mut at = ROOT;
         let mut rest: Vec<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
         rest.reverse();
@@ -143,11 +146,17 @@ impl Fs {
                 }
                 Ok(())
             }
-            _ => Ok(()),
+            Change::SetMailbox { folder, facts } => {
+                let (at, rest) = Self::deepest_loaded(space, folder)?;
+                if rest.is_empty() && matches!(space.dir(at)?.listing, Listing::Loaded(_)) {
+                    space.mailbox_mut(at)?.set_facts(facts.clone());
+                }
+                Ok(())
+            }
         }
     }
 
-    fn stale_name(&self, parent: Ino, name: &[u8]) {
+    pub(super) fn stale_name(&self, parent: Ino, name: &[u8]) {
         self.stale(Stale::Entry(parent, name.to_vec()));
         self.stale(Stale::Inode(parent));
     }
@@ -207,6 +216,7 @@ impl LiveView for Fs {
             if let Err(problem) = self.change(&mut space, change) {
                 error!("a braid's change could not be shown: {problem}: {change:?}");
             }
+            Self::records_of_change(&mut space, change);
         }
         true
     }

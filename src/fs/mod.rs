@@ -19,6 +19,7 @@ mod ops;
 mod rename;
 mod room;
 mod space;
+mod understood;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -31,6 +32,7 @@ pub use error::FsError;
 pub use handles::DirEntry;
 pub use node::{Ino, Kind, Name, ROOT, Stat, Time};
 pub use ops::{RenameFlags, SetAttr, StatFs};
+pub use understood::asks_each_time;
 
 use crate::maildir::class::{PathClass, classify, classify_dir};
 use crate::maildir::{Attrs, Op, TreePath};
@@ -54,6 +56,8 @@ pub struct FsOptions {
     pub read_only: bool,
     /// What waits for the disk.
     pub durability: Durability,
+    /// Whether a message gets its UID where it lands (`mailbraid.assignUids`).
+    pub assign_uids: bool,
 }
 
 /// Tells the kernel that what it remembers is no longer so. Called from a thread of its own, never under a lock.
@@ -117,18 +121,32 @@ impl Fs {
     /// Loads a directory that is known by its tree id alone. The repository is read without the lock; whoever comes first installs the entries.
     fn ensure_loaded(&self, ino: Ino) -> Result<(), FsError> {
         loop {
-            let tree = {
+            let (tree, holds_messages) = {
                 let space = self.space.lock();
-                match &space.dir(ino)?.listing {
+                let dir = space.dir(ino)?;
+                match &dir.listing {
                     Listing::Loaded(_) => return Ok(()),
-                    Listing::Unloaded(tree) => *tree,
+                    Listing::Unloaded(tree) => (*tree, matches!(&*dir.name, b"cur" | b"new")),
                 }
             };
             let mut entries = self.backing.load_dir(tree)?;
+            let facts = if holds_messages {
+                None
+            } else {
+                self.backing.load_mailbox(tree)?
+            };
             // In order of delivery, so that inode numbers, and with them listings of `new`, are.
             entries.sort_by_cached_key(|entry| {
+                let uid = match &entry.kind {
+                    EntryKind::File(attrs) => attrs.uid,
+                    EntryKind::Dir => None,
+                };
                 let time = crate::maildir::name::delivery_time(&entry.name);
-                (time.unwrap_or(i64::MAX), entry.name.clone())
+                (
+                    uid.unwrap_or(u32::MAX),
+                    time.unwrap_or(i64::MAX),
+                    entry.name.clone(),
+                )
             });
             let mut space = self.space.lock();
             match &mut space.dir_mut(ino)?.listing {
@@ -173,6 +191,9 @@ impl Fs {
                 space.set_marks(child, ino, &entry.name, marks);
                 let node = space.node_mut(child)?;
                 (node.mtime, node.ctime) = (child_mtime, child_ctime);
+            }
+            if let Some(facts) = facts {
+                space.mailbox_mut(ino)?.facts = facts;
             }
             let path = space.path(ino)?;
             self.add_local(&mut space, ino, &path)?;
@@ -223,8 +244,13 @@ impl Fs {
 
     fn stat_of(&self, space: &Space, ino: Ino) -> Result<Stat, FsError> {
         let node = space.node(ino)?;
+        let mut ask = false;
         let (kind, size, nlink, bits) = match &node.body {
-            Body::File(file) => (Kind::File, file.size, file.names.len() as u32, 0o666),
+            Body::File(file) => {
+                let name = file.names.first().map_or(&b""[..], |link| &link.name);
+                ask = matches!(file.content, Content::Local(_)) && asks_each_time(name);
+                (Kind::File, file.size, file.names.len() as u32, 0o666)
+            }
             Body::Dir(dir) => {
                 let nlink = if dir.parent == 0 { 0 } else { 2 + dir.subdirs };
                 (Kind::Dir, 4096, nlink, 0o777)
@@ -240,6 +266,7 @@ impl Fs {
             mode: (bits & !self.options.umask) as u16,
             uid: self.options.uid,
             gid: self.options.gid,
+            asks_each_time: ask,
         })
     }
 
@@ -335,6 +362,7 @@ impl Fs {
 
     /// Brings all content at rest into the journal: the background flusher's round. `all` takes what is still being written too.
     pub fn commit_rested(&self, all: bool) {
+        self.read_rested(all);
         let rested: Vec<Ino> = {
             let space = self.space.lock();
             let now = node::now();

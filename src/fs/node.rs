@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use hashbrown::HashMap;
 
+use super::understood::Mailbox;
 use crate::maildir::Oid;
 
 /// An inode number. Never reused while mounted: Dovecot tells a new index file by its number.
@@ -52,6 +53,8 @@ pub struct Stat {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// What stands here may change without the kernel being told: it is to ask each time.
+    pub asks_each_time: bool,
 }
 
 /// Where a file's bytes are.
@@ -139,6 +142,8 @@ pub struct DirBody {
     pub listing: Listing,
     /// Subdirectories, for the link count.
     pub subdirs: u32,
+    /// What it knows of itself as a folder; `None` where it knows nothing.
+    pub mailbox: Option<Box<Mailbox>>,
 }
 
 /// File or directory.
@@ -198,6 +203,7 @@ impl Node {
                 name,
                 listing,
                 subdirs: 0,
+                mailbox: None,
             }),
         }
     }

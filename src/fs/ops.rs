@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::node::{Body, Content, Ino, Listing, Name, Node, Stat, Time};
+use super::node::{Body, Content, Ino, Listing, Marks, Name, Node, Stat, Time};
 use super::space::Space;
 use super::{Durability, Fs, FsError, is_local, node};
 use crate::limits;
@@ -57,6 +57,7 @@ impl Fs {
     /// [`FsError::NotFound`], [`FsError::NameTooLong`].
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Stat, FsError> {
         self.ensure_loaded(parent)?;
+        self.look_for(parent, name);
         let mut space = self.space.lock();
         let ino = space.child(parent, name)?.ok_or(FsError::NotFound)?;
         space.node_mut(ino)?.lookups += 1;
@@ -103,9 +104,13 @@ impl Fs {
             space.node_mut(ino)?.lookups += 1;
             return self.stat_of(&space, ino);
         }
+        if !Self::may_lock(&space, parent, name) {
+            return Err(FsError::Exists);
+        }
         let path = space.path(parent)?.join(name);
         let time = node::now();
         let mut seq = None;
+        let mut marks = Marks::default();
         let (content, oid) = match classify(&path) {
             PathClass::Scratch => (Content::Memory(Arc::default()), None),
             PathClass::ServerLocal | PathClass::Understood => (
@@ -114,11 +119,13 @@ impl Fs {
             ),
             PathClass::Committed => {
                 let oid = self.backing.hash(b"");
+                marks = self.marks_of_arrival(&mut space, parent, &path)?;
                 let op = Op::Put {
-                    path,
+                    path: path.clone(),
                     oid,
                     content: maildir::Content::Inline(Vec::new()),
                     attrs: Attrs {
+                        uid: (marks.uid > 0).then_some(marks.uid),
                         mtime: time.0,
                         ..Attrs::default()
                     },
@@ -132,6 +139,8 @@ impl Fs {
         file.last_seq = seq.unwrap_or(0);
         let ino = space.add(file);
         space.attach(parent, name, ino, time)?;
+        self.landed(&mut space, parent, &path, &marks);
+        space.set_marks(ino, parent, name, marks);
         let stat = self.stat_of(&space, ino)?;
         drop(space);
         self.settle(seq, false)?;
@@ -217,6 +226,7 @@ impl Fs {
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         self.writable()?;
         self.ensure_loaded(parent)?;
+        self.unlocking(parent, name)?;
         let mut space = self.space.lock();
         let ino = space.child(parent, name)?.ok_or(FsError::NotFound)?;
         if space.is_dir(ino)? {
@@ -228,8 +238,10 @@ impl Fs {
         if class == PathClass::Committed {
             let op = Op::Remove { path: path.clone() };
             seq = Some(self.append(&mut space, &op, &[parent, ino])?);
+            Self::departs(&mut space, parent, name);
         } else if is_local(class) {
             self.leave_local(&mut space, ino, &path)?;
+            Self::gone(&mut space, parent, name);
         }
         self.drop_name(&mut space, parent, name)?;
         drop(space);
@@ -350,6 +362,9 @@ impl Fs {
             (file.content.clone(), file.dirty, space.node(ino)?.last_seq)
         };
         let mut last = last_seq;
+        if let Some(seq) = self.syncing(ino)? {
+            last = seq;
+        }
         if dirty && let Some(seq) = self.commit_content(ino)? {
             last = seq;
         }

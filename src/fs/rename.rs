@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::content::Sealed;
 use super::node::{self, Content, Ino, Marks, Stat};
 use super::space::Space;
+use super::understood::Event;
 use super::{Fs, FsError, RenameFlags, adopt, attrs_of, is_local};
 use crate::limits;
 use crate::maildir::class::{PathClass, classify, classify_dir};
@@ -41,6 +42,14 @@ impl Fs {
         self.writable()?;
         self.ensure_loaded(parent)?;
         self.ensure_loaded(new_parent)?;
+        self.before_place(new_parent, new_name)?;
+        let kept = if parent == new_parent {
+            Self::kept_letters(&self.space.lock(), parent, name, new_name)
+        } else {
+            None
+        };
+        let asked = new_name;
+        let new_name = kept.as_deref().unwrap_or(new_name);
         let from = End { parent, name };
         let to = End {
             parent: new_parent,
@@ -84,6 +93,10 @@ impl Fs {
                 _ => None,
             };
             if let Some(done) = self.rename_file(ino, from, to, sealed)? {
+                if kept.is_some() {
+                    self.stale_name(new_parent, asked);
+                    self.stale_name(new_parent, new_name);
+                }
                 return self.settle(done.seq, done.delivery);
             }
         }
@@ -128,10 +141,11 @@ impl Fs {
             }
         }
         let touched = [from.parent, to.parent, ino];
-        let marks = if is_same_folder(&old, &new) {
+        let stays = is_same_folder(&old, &new);
+        let marks = if stays {
             space.marks(ino, from.parent, from.name)
         } else {
-            Marks::default()
+            self.marks_of_arrival(&mut space, to.parent, &new)?
         };
         let mut done = Done::default();
         match (old_class, new_class) {
@@ -141,6 +155,12 @@ impl Fs {
                     to: new.clone(),
                 };
                 done.seq = Some(self.append(&mut space, &op, &touched)?);
+                if !stays && marks != Marks::default() {
+                    let attrs = attrs_of(&space, ino, &marks)?;
+                    let path = new.clone();
+                    let op = Op::SetAttrs { path, attrs };
+                    done.seq = Some(self.append(&mut space, &op, &touched)?);
+                }
                 done.delivery = is_arrival(&old, &new);
             }
             (_, PathClass::Committed) => {
@@ -193,13 +213,30 @@ impl Fs {
             }
         }
         if replaced.is_some() {
+            Self::departs(&mut space, to.parent, to.name);
             // A committed name went with the record, a plain file with the rename or the write.
             self.drop_name(&mut space, to.parent, to.name)?;
+        }
+        if !stays {
+            Self::departs(&mut space, from.parent, from.name);
         }
         let time = node::now();
         space.detach(from.parent, from.name, time)?;
         space.attach(to.parent, to.name, ino, time)?;
+        if stays {
+            moved_within(&mut space, &old, &new, to.parent, &marks);
+        } else {
+            self.landed(&mut space, to.parent, &new, &marks);
+        }
         space.set_marks(ino, to.parent, to.name, marks);
+        if is_local(old_class) {
+            Self::gone(&mut space, from.parent, from.name);
+        }
+        if new_class == PathClass::Understood
+            && let Some(seq) = self.placed(&mut space, to.parent, to.name)?
+        {
+            done.seq = Some(seq);
+        }
         Ok(Some(done))
     }
 
@@ -281,13 +318,16 @@ impl Fs {
     pub fn link(&self, ino: Ino, new_parent: Ino, new_name: &[u8]) -> Result<Stat, FsError> {
         self.writable()?;
         self.ensure_loaded(new_parent)?;
+        self.before_place(new_parent, new_name)?;
         loop {
             let (dirty, class) = {
                 let space = self.space.lock();
                 if space.is_dir(ino)? {
                     return Err(FsError::NotPermitted);
                 }
-                if space.child(new_parent, new_name)?.is_some() {
+                if space.child(new_parent, new_name)?.is_some()
+                    || !Self::may_lock(&space, new_parent, new_name)
+                {
                     return Err(FsError::Exists);
                 }
                 let class = classify(&space.path(new_parent)?.join(new_name));
@@ -327,7 +367,10 @@ impl Fs {
                 continue;
             }
             let new = space.path(new_parent)?.join(new_name);
-            let marks = marks_of_copy(&space, ino, &new)?;
+            let marks = match marks_of_copy(&space, ino, &new)? {
+                Some(marks) => marks,
+                None => self.marks_of_arrival(&mut space, new_parent, &new)?,
+            };
             let mut seq = None;
             match sealed {
                 Some(sealed) => {
@@ -354,13 +397,41 @@ impl Fs {
                 None => {}
             }
             space.attach(new_parent, new_name, ino, node::now())?;
+            self.landed(&mut space, new_parent, &new, &marks);
             space.set_marks(ino, new_parent, new_name, marks);
+            if class == PathClass::Understood
+                && let Some(number) = self.placed(&mut space, new_parent, new_name)?
+            {
+                seq = Some(number);
+            }
             space.node_mut(ino)?.lookups += 1;
             let stat = self.stat_of(&space, ino)?;
             drop(space);
             self.settle(seq, is_message(&new))?;
             return Ok(stat);
         }
+    }
+}
+
+/// Notes what a rename within a folder changes for its index files.
+fn moved_within(space: &mut Space, old: &TreePath, new: &TreePath, dir: Ino, marks: &Marks) {
+    let Ok(folder) = space.dir(dir).map(|dir| dir.parent) else {
+        return;
+    };
+    let (from, to) = (old.name(), new.name());
+    if name::stem(from) != name::stem(to) || name::courier(from) != name::courier(to) {
+        Fs::records_changed(space, folder, Event::Names);
+    }
+    if marks.uid > 0 && old.parent() != new.parent() {
+        Fs::records_changed(space, folder, Event::Cur);
+    }
+    let letters = |of| {
+        name::flags(of)
+            .iter()
+            .filter(|letter| letter.is_ascii_lowercase())
+    };
+    if !letters(from).eq(letters(to)) {
+        Fs::records_changed(space, folder, Event::Letters);
     }
 }
 
@@ -380,15 +451,15 @@ fn is_same_folder(old: &TreePath, new: &TreePath) -> bool {
 }
 
 /// What a link at `new` has in common with another name of the file: all, where it is the same message in the same folder (a program that
-/// moves a message by link and unlink), else nothing.
-fn marks_of_copy(space: &Space, ino: Ino, new: &TreePath) -> Result<Marks, FsError> {
+/// moves a message by link and unlink). `None`: it is a new message.
+fn marks_of_copy(space: &Space, ino: Ino, new: &TreePath) -> Result<Option<Marks>, FsError> {
     for link in &space.file(ino)?.names {
         let old = space.path(link.parent)?.join(&link.name);
         if is_same_folder(&old, new) && name::identity(old.name()) == name::identity(new.name()) {
-            return Ok(link.marks.clone());
+            return Ok(Some(link.marks.clone()));
         }
     }
-    Ok(Marks::default())
+    Ok(None)
 }
 
 /// Whether a rename makes a message appear in a folder: a flag change does not, a move from another folder does.

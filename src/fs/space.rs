@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::error::FsError;
 use super::node::{Body, DirBody, FileBody, Ino, Link, Listing, Marks, Name, Node, ROOT, Time};
+use super::understood::Mailbox;
 use crate::limits;
 use crate::maildir::TreePath;
 
@@ -19,6 +20,8 @@ pub struct Space {
     pub dirty: Vec<Ino>,
     /// The last record appended.
     pub last_seq: u64,
+    /// Folders whose index files were written and not read.
+    pub written: HashSet<Ino>,
 }
 
 impl Space {
@@ -35,7 +38,22 @@ impl Space {
             pending: VecDeque::new(),
             dirty: Vec::new(),
             last_seq: 0,
+            written: HashSet::new(),
         }
+    }
+
+    /// What a directory knows of itself as a folder; `None` where it knows nothing.
+    #[must_use]
+    pub fn mailbox(&self, folder: Ino) -> Option<&Mailbox> {
+        self.dir(folder).ok()?.mailbox.as_deref()
+    }
+
+    /// The same, to change; it knows nothing at first.
+    ///
+    /// # Errors
+    /// Where the directory is gone.
+    pub fn mailbox_mut(&mut self, folder: Ino) -> Result<&mut Mailbox, FsError> {
+        Ok(self.dir_mut(folder)?.mailbox.get_or_insert_default())
     }
 
     /// The inode.

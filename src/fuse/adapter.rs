@@ -85,6 +85,14 @@ fn attr(stat: &Stat) -> FileAttr {
     }
 }
 
+fn ttl(stat: &Stat) -> Duration {
+    if stat.asks_each_time {
+        Duration::ZERO
+    } else {
+        TTL
+    }
+}
+
 /// Attributes of a name that is not there: inode 0 lets the kernel remember that.
 fn absent() -> FileAttr {
     attr(&Stat {
@@ -97,6 +105,7 @@ fn absent() -> FileAttr {
         mode: 0,
         uid: 0,
         gid: 0,
+        asks_each_time: false,
     })
 }
 
@@ -119,7 +128,7 @@ fn errno(what: &str, failed: &FsError) -> Errno {
 
 fn entry(what: &str, reply: ReplyEntry, result: Result<Stat, FsError>) {
     match result {
-        Ok(stat) => reply.entry(&TTL, &attr(&stat), Generation(0)),
+        Ok(stat) => reply.entry(&ttl(&stat), &attr(&stat), Generation(0)),
         Err(failed) => reply.error(errno(what, &failed)),
     }
 }
@@ -147,6 +156,9 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.fs.lookup(parent.0, name.as_bytes()) {
+            Err(FsError::NotFound) if fs::asks_each_time(name.as_bytes()) => {
+                reply.error(Errno::ENOENT);
+            }
             Err(FsError::NotFound) => reply.entry(&TTL, &absent(), Generation(0)),
             result => entry("lookup", reply, result),
         }
@@ -158,7 +170,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         match self.fs.getattr(ino.0) {
-            Ok(stat) => reply.attr(&TTL, &attr(&stat)),
+            Ok(stat) => reply.attr(&ttl(&stat), &attr(&stat)),
             Err(failed) => reply.error(errno("getattr", &failed)),
         }
     }
@@ -189,7 +201,7 @@ impl Filesystem for Adapter {
             gid,
         };
         match self.fs.setattr(ino.0, &change) {
-            Ok(stat) => reply.attr(&TTL, &attr(&stat)),
+            Ok(stat) => reply.attr(&ttl(&stat), &attr(&stat)),
             Err(failed) => reply.error(errno("setattr", &failed)),
         }
     }

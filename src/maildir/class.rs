@@ -126,6 +126,50 @@ pub const SERVER_LOCAL: &[(Pattern, &str, &str)] = &[
         "GNU Mailutils",
         "UIDVALIDITY and scan time of this node's server",
     ),
+    (
+        Pattern::StartsWith("maildirsize."),
+        "maildrop, Courier",
+        "the next quota cache",
+    ),
+    (
+        Pattern::StartsWith(".dovecot.lda-dupes"),
+        "Dovecot Pigeonhole",
+        "which mails the duplicate test has seen on this node",
+    ),
+    (
+        Pattern::EndsWith(".svbin"),
+        "Dovecot Pigeonhole",
+        "a compiled sieve script: compiled again where it is missing",
+    ),
+    (
+        Pattern::EndsWith(".sieve.log"),
+        "Dovecot Pigeonhole",
+        "what a script had to say on this node",
+    ),
+    (
+        Pattern::StartsWith(".temp."),
+        "Dovecot",
+        "temporary names of this node's processes",
+    ),
+];
+
+/// Directories of which all is server-local: the name, the server, and why.
+pub const SERVER_LOCAL_DIRS: &[(&str, &str, &str)] = &[
+    (
+        "fts-flatcurve",
+        "Dovecot",
+        "full-text index: rebuilt from the messages",
+    ),
+    (
+        "xapian-indexes",
+        "Dovecot",
+        "full-text index: rebuilt from the messages",
+    ),
+    (
+        "lucene-indexes",
+        "Dovecot",
+        "full-text index: rebuilt from the messages",
+    ),
 ];
 
 /// Understood files: the pattern and the server.
@@ -135,6 +179,7 @@ pub const UNDERSTOOD: &[(Pattern, &str)] = &[
     (Pattern::StartsWith("dovecot-uidvalidity"), "Dovecot"),
     (Pattern::Is("courierimapuiddb"), "Courier"),
     (Pattern::Is("courierimapkeywords"), "Courier"),
+    (Pattern::Is("courierimapsubscribed"), "Courier"),
 ];
 
 /// What a directory's path says of everything in it. A directory keeps its place for life: one that would change it while it
@@ -149,6 +194,8 @@ pub enum Place {
     Scratch,
     /// `courierimapkeywords` or below.
     Keywords,
+    /// One of [`SERVER_LOCAL_DIRS`] or below.
+    Private,
 }
 
 impl Place {
@@ -161,6 +208,8 @@ impl Place {
         match (self, name) {
             (Self::Scratch, _) | (_, b"tmp") => Self::Scratch,
             (Self::Keywords, _) | (_, b"courierimapkeywords") => Self::Keywords,
+            (Self::Private, _) => Self::Private,
+            (_, name) if is_private(name) => Self::Private,
             (_, b"cur" | b"new") => Self::Messages,
             _ => Self::Folder,
         }
@@ -172,6 +221,7 @@ impl Place {
         match self {
             Self::Scratch => PathClass::Scratch,
             Self::Keywords => PathClass::Understood,
+            Self::Private => PathClass::ServerLocal,
             Self::Messages => PathClass::Committed,
             Self::Folder if SERVER_LOCAL.iter().any(|row| row.0.matches(name)) => {
                 PathClass::ServerLocal
@@ -189,10 +239,16 @@ impl Place {
         match self {
             Self::Scratch => PathClass::Scratch,
             Self::Keywords => PathClass::Understood,
+            Self::Private => PathClass::ServerLocal,
             _ if name == b"courierimapkeywords" => PathClass::Understood,
+            _ if is_private(name) => PathClass::ServerLocal,
             _ => PathClass::Committed,
         }
     }
+}
+
+fn is_private(dir: &[u8]) -> bool {
+    SERVER_LOCAL_DIRS.iter().any(|row| dir == row.0.as_bytes())
 }
 
 /// The place of the directory at `path`.
@@ -238,6 +294,9 @@ mod tests {
             ("u/dovecot-uidlist", PathClass::Understood),
             ("u/dovecot-uidvalidity.5f1c", PathClass::Understood),
             ("u/courierimapkeywords/x", PathClass::Understood),
+            ("u/courierimapsubscribed", PathClass::Understood),
+            ("u/fts-flatcurve/index.1/x", PathClass::ServerLocal),
+            ("u/.dovecot.svbin", PathClass::ServerLocal),
             ("u/subscriptions", PathClass::Committed),
             ("u/.dovecot.sieve", PathClass::Committed),
         ] {
@@ -250,6 +309,8 @@ mod tests {
             ("u/.a.lock", PathClass::Committed),
             ("u/subscriptions.old", PathClass::Committed),
             ("u/courierimapkeywords", PathClass::Understood),
+            ("u/fts-flatcurve", PathClass::ServerLocal),
+            ("u/fts-flatcurve/index.1", PathClass::ServerLocal),
         ] {
             assert_eq!(classify_dir(&TreePath::new(path)), class, "{path}");
         }

@@ -278,7 +278,8 @@ fn files_that_change_their_class() {
     );
     assert_eq!(
         fs::read_to_string(u.join("dovecot-uidlist")).unwrap(),
-        "3 V1 N1\n"
+        // The draft got a UID where it landed, and another one when it came back.
+        "3 V1 N3\n2 :1.1.vm\n"
     );
     assert_eq!(
         fs::read_to_string(u.join("courierimapkeywords/:list")).unwrap(),

@@ -1,0 +1,190 @@
+//! Courier's own: keywords by message, subscriptions, and flags that must not lose letters.
+
+use std::sync::Arc;
+
+use super::super::node::{self, Content, Ino, Node};
+use super::super::space::Space;
+use super::super::{Fs, FsError};
+use super::mailbox::State;
+use super::records::Records;
+use super::{Index, KEYWORD_DIR, SUBSCRIBED, SUBSCRIPTIONS};
+use crate::limits;
+use crate::maildir::codec::courier_keywords::{self, FileName};
+use crate::maildir::codec::courier_subscribed::Subscribed;
+use crate::maildir::codec::subscriptions::Subscriptions;
+use crate::maildir::translate::uids::Read;
+use crate::maildir::translate::{keywords, subscriptions};
+use crate::maildir::{self, Attrs, Oid, Op};
+
+impl Fs {
+    /// Courier has written the keywords of one message.
+    pub(super) fn read_keyword_update(
+        &self,
+        space: &mut Space,
+        folder: Ino,
+        file_name: &[u8],
+    ) -> Result<Option<u64>, FsError> {
+        let FileName::Update(message) = courier_keywords::file_name(file_name) else {
+            return Ok(None);
+        };
+        let path = space.path(folder)?.join(KEYWORD_DIR).join(file_name);
+        let bytes = self.read_local(&path, 0)?;
+        space.mailbox_mut(folder)?;
+        let Some(mailbox) = space.mailbox(folder) else {
+            return Ok(None);
+        };
+        let view = Records::new(space, folder, mailbox)?;
+        let ops = courier_keywords::parse_update(&bytes)
+            .and_then(|set| keywords::courier_update(&view, message, &set));
+        match ops {
+            Ok(ops) => {
+                let promised = Vec::new();
+                self.take(space, folder, Read { ops, promised })
+            }
+            Err(bad) => {
+                self.refuse(space, folder, Index::KeywordUpdate, &bad)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The name a message really gets, where Courier renames it for a flag and would drop its keyword letters: Dovecot renames under its lock, so a
+    /// rename without it, in a folder that Courier uses, is Courier's.
+    pub(in super::super) fn kept_letters(
+        space: &Space,
+        parent: Ino,
+        from: &[u8],
+        to: &[u8],
+    ) -> Option<Vec<u8>> {
+        let kept = keywords::kept_through_flags(from, to)?;
+        let folder = space.dir(parent).ok()?.parent;
+        let has = |name: &[u8]| space.child(folder, name).is_ok_and(|found| found.is_some());
+        (has(KEYWORD_DIR) && !has(super::DOVECOT_LOCK)).then_some(kept)
+    }
+
+    /// The blob of the folder's `subscriptions`; `None` where it has none.
+    pub(super) fn subscriptions_oid(space: &Space, folder: Ino) -> Option<Oid> {
+        let ino = space.child(folder, SUBSCRIPTIONS).ok()??;
+        space.file(ino).ok()?.oid
+    }
+
+    /// Courier has written its subscriptions: the record is Dovecot's file.
+    pub(super) fn read_subscribed(
+        &self,
+        space: &mut Space,
+        folder: Ino,
+    ) -> Result<Option<u64>, FsError> {
+        let bytes = self.bytes_of(space, folder, Index::Subscribed)?;
+        let subscribed = match Subscribed::parse(&bytes) {
+            Ok(subscribed) => subscribed,
+            Err(bad) => {
+                self.refuse(space, folder, Index::Subscribed, &bad)?;
+                return Ok(None);
+            }
+        };
+        let record = subscriptions::from_courier(&subscribed).encode();
+        let seq = self.put_subscriptions(space, folder, record)?;
+        let source = Self::subscriptions_oid(space, folder);
+        if let Some(view) = space.mailbox_mut(folder)?.view_mut(Index::Subscribed) {
+            view.state = State::Agrees;
+            view.written = None;
+            view.source = source;
+        }
+        Ok(seq)
+    }
+
+    /// Replaces `subscriptions`, with a new inode.
+    fn put_subscriptions(
+        &self,
+        space: &mut Space,
+        folder: Ino,
+        content: Vec<u8>,
+    ) -> Result<Option<u64>, FsError> {
+        let oid = self.backing.hash(&content);
+        if Self::subscriptions_oid(space, folder) == Some(oid) {
+            return Ok(None);
+        }
+        if content.len() > limits::INLINE_MAX {
+            log::warn!(
+                "a list of subscriptions is too long: {} bytes",
+                content.len()
+            );
+            return Ok(None);
+        }
+        let path = space.path(folder)?.join(SUBSCRIPTIONS);
+        let time = node::now();
+        let attrs = Attrs {
+            mtime: time.0,
+            size: content.len() as u64,
+            ..Attrs::default()
+        };
+        let op = Op::Put {
+            path,
+            oid,
+            content: maildir::Content::Inline(content),
+            attrs: attrs.clone(),
+        };
+        let seq = self.append(space, &op, &[folder])?;
+        if space.child(folder, SUBSCRIPTIONS)?.is_some() {
+            self.drop_name(space, folder, SUBSCRIPTIONS)?;
+        }
+        let mut file = Node::file(Content::Pending(seq), Some(oid), attrs.size, time);
+        file.last_seq = seq;
+        let ino = space.add(file);
+        space.pending.push_back((seq, ino));
+        space.attach(folder, SUBSCRIPTIONS, ino, time)?;
+        self.stale_name(folder, SUBSCRIPTIONS);
+        Ok(Some(seq))
+    }
+
+    /// Makes `courierimapsubscribed` from `subscriptions`, where that is another one than it was made from or turned into.
+    pub(super) fn show_subscribed(&self, folder: Ino) -> Result<(), FsError> {
+        let (ino, source, there) = {
+            let space = self.space.lock();
+            let Some(ino) = space.child(folder, SUBSCRIPTIONS)? else {
+                return Ok(());
+            };
+            (ino, space.file(ino)?.oid, space.child(folder, SUBSCRIBED)?)
+        };
+        let Ok(record) = Subscriptions::parse(&self.read_all(ino)?) else {
+            // Dovecot's to say.
+            return Ok(());
+        };
+        let shown = subscriptions::to_courier(&record).encode();
+        let mut space = self.space.lock();
+        if space.child(folder, SUBSCRIPTIONS)? != Some(ino) || space.file(ino)?.oid != source {
+            return Ok(());
+        }
+        let same = there.is_some() && self.bytes_of(&space, folder, Index::Subscribed)? == shown;
+        if !same {
+            self.install(&mut space, folder, SUBSCRIBED, &shown, node::now())?;
+        }
+        if let Some(view) = space.mailbox_mut(folder)?.view_mut(Index::Subscribed) {
+            view.forget();
+            view.state = State::Agrees;
+            view.source = source;
+        }
+        Ok(())
+    }
+
+    /// Removes the keyword updates of single messages: they are in the records, and would hide a list that is made anew.
+    pub(super) fn drop_updates(&self, space: &mut Space, dir: Ino) -> Result<(), FsError> {
+        let updates: Vec<_> = space
+            .entries(dir)?
+            .keys()
+            .filter(|name| {
+                let meaning = courier_keywords::file_name(name);
+                matches!(meaning, FileName::Update(_) | FileName::Gathered { .. })
+            })
+            .map(Arc::clone)
+            .collect();
+        for name in updates {
+            let ino = space.child(dir, &name)?.ok_or(FsError::NotFound)?;
+            let path = space.path(dir)?.join(&name);
+            self.leave_local(space, ino, &path)?;
+            self.drop_name(space, dir, &name)?;
+            self.stale_name(dir, &name);
+        }
+        Ok(())
+    }
+}
