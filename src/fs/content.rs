@@ -250,6 +250,7 @@ impl Fs {
 
     /// Makes a file's content ready for a record. Without the lock.
     pub(super) fn seal(&self, ino: Ino) -> Result<Sealed, FsError> {
+        self.backing.wait_room();
         let (content, oid, version) = {
             let space = self.space.lock();
             let file = space.file(ino)?;

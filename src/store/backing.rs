@@ -43,6 +43,10 @@ pub trait Backing: Send + Sync {
     /// `ENOENT` once the record is recycled: the content is then a blob, and [`LiveView::committed`] has said so before.
     fn read_pending(&self, seq: u64) -> io::Result<Vec<u8>>;
 
+    /// Waits, for a bounded time, until the journal has room for content: where deliveries come faster than they are committed, they are
+    /// slowed down rather than refused. Called without any lock.
+    fn wait_room(&self) {}
+
     /// Appends an operation to the journal and returns its sequence number. Called with the namespace locked, so the order of records
     /// is the order of changes. Returns before it is durable.
     ///

@@ -38,6 +38,9 @@ pub enum StoreError {
     /// The daemon has refused to go on after an error.
     #[error("the store is poisoned: {0}; see the log, then remount")]
     Poisoned(String),
+    /// Commits wait for something that passes: the journal keeps what was acknowledged.
+    #[error("{0}; free some space, commits then go on by themselves")]
+    Waiting(String),
     /// The daemon has stopped.
     #[error("the store has stopped")]
     Stopped,

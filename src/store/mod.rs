@@ -285,6 +285,10 @@ impl Backing for Store {
             .map_err(|error| to_io(&error))
     }
 
+    fn wait_room(&self) {
+        self.journal.wait_room();
+    }
+
     fn append(&self, op: &Op) -> io::Result<u64> {
         if self.shared.poisoned().is_some() {
             return Err(io::Error::from_raw_os_error(libc::EIO));

@@ -92,7 +92,7 @@ impl Shared {
                 return Err(StoreError::Poisoned(why.clone()));
             }
             if let Some(why) = &state.waiting {
-                return Err(StoreError::Poisoned(why.clone()));
+                return Err(StoreError::Waiting(why.clone()));
             }
             if state.stopping {
                 return Err(StoreError::Stopped);
