@@ -73,8 +73,16 @@ pub fn parse(lists: &[String]) -> Result<Options, String> {
                 })
         };
         match key {
-            "uid" => options.uid = Some(number(10)?),
-            "gid" => options.gid = Some(number(10)?),
+            "uid" => {
+                options.uid = Some(account(value, "/etc/passwd").ok_or_else(|| {
+                    format!("option {word}: uid= takes a number or a user of /etc/passwd")
+                })?)
+            }
+            "gid" => {
+                options.gid = Some(account(value, "/etc/group").ok_or_else(|| {
+                    format!("option {word}: gid= takes a number or a group of /etc/group")
+                })?)
+            }
             "umask" => {
                 options.umask = Some(number(8).ok().filter(|mask| *mask <= 0o777).ok_or_else(|| {
                     format!("option {word}: umask= takes up to three octal digits; see mount.mailbraid(8)")
@@ -112,6 +120,19 @@ pub fn parse(lists: &[String]) -> Result<Options, String> {
     Ok(options)
 }
 
+/// A number, or the number of a name in a file of colon-separated lines (passwd(5), group(5)).
+fn account(value: Option<&str>, file: &str) -> Option<u32> {
+    let value = value.filter(|value| !value.is_empty())?;
+    if let Ok(number) = value.parse() {
+        return Some(number);
+    }
+    let lines = std::fs::read_to_string(file).ok()?;
+    lines.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(value)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +150,8 @@ mod tests {
         assert!(options.allow_other && !options.read_only);
         assert_eq!(options.durability, Some(Durability::Strict));
         assert_eq!(options.kernel, ["noexec", "dev", "suid"]);
+        let named = parsed("uid=root,gid=root").unwrap();
+        assert_eq!((named.uid, named.gid), (Some(0), Some(0)));
         assert!(parsed("ro").unwrap().read_only);
         assert_eq!(parsed(""), Ok(Options::default()));
     }
