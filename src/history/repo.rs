@@ -58,7 +58,8 @@ pub struct Repo {
 }
 
 impl Repo {
-    /// Creates a bare repository, HEAD at `refs/heads/mail`, and opens it. All of it is durable when it returns.
+    /// Creates a bare repository, HEAD at `refs/heads/mail`, and opens it. All of it is durable when it returns. It is made beside its
+    /// place, in `NAME.making`, and renamed: an interrupted creation leaves nothing at `path`, and what it left beside is removed.
     ///
     /// # Errors
     /// [`HistoryError::Exists`] where `path` holds anything; I/O errors.
@@ -74,11 +75,19 @@ impl Repo {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(HistoryError::io("list", path)(error)),
         }
+        let mut making = path.as_os_str().to_owned();
+        making.push(".making");
+        let making = Path::new(&making);
+        match fs::remove_dir_all(making) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(HistoryError::io("remove", making)(error)),
+        }
         for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
-            durable::create_dirs(&path.join(dir))?;
+            durable::create_dirs(&making.join(dir))?;
         }
         durable::write_new(
-            &path.join("HEAD"),
+            &making.join("HEAD"),
             format!("ref: {HEAD_REF}\n").as_bytes(),
             0o644,
         )?;
@@ -89,7 +98,7 @@ impl Repo {
                     .to_owned()
             }
         };
-        let config = path.join("config");
+        let config = making.join("config");
         let text = edit(
             &config,
             format!("{core}{CONFIG}").as_bytes(),
@@ -98,9 +107,13 @@ impl Repo {
                 ("mailbraid.node", &options.node),
             ],
         )?;
-        // The config last: a store half made has none, and `init` says so.
         durable::write_new(&config, &text, 0o644)?;
-        durable::sync_dir(path)?;
+        durable::sync_dir(making)?;
+        fs::rename(making, path).map_err(HistoryError::io("rename", making))?;
+        durable::sync_dir(match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        })?;
         Self::open(path)
     }
 

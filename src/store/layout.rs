@@ -10,7 +10,7 @@
 //!   control       the daemon's Unix socket
 //! ```
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -100,7 +100,14 @@ impl Layout {
             Err(error) => return Err(StoreError::io(&self.root, error)),
         };
         // An interrupted creation leaves only these.
-        let ours = ["repo.git", "journal", "local", "lock", "control"];
+        let ours = [
+            "repo.git",
+            "repo.git.making",
+            "journal",
+            "local",
+            "lock",
+            "control",
+        ];
         for entry in listing {
             let name = entry
                 .map_err(|error| StoreError::io(&self.root, error))?
@@ -112,7 +119,23 @@ impl Layout {
         Ok(())
     }
 
-    /// Makes the directories that the daemon writes to.
+    /// Makes the store's directory. Its name, and those of the directories above that had to be made, are durable then.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn create_root(&self) -> Result<(), StoreError> {
+        let missing = self
+            .root
+            .ancestors()
+            .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+            .count();
+        fs::create_dir_all(&self.root).map_err(|error| StoreError::io(&self.root, error))?;
+        // At least one, though none was missing: an earlier creation may have been interrupted before its sync.
+        let above = self.root.ancestors().skip(1).take(missing.max(1));
+        above.into_iter().try_for_each(sync_dir)
+    }
+
+    /// Makes the directories that the daemon writes to. They are durable then.
     ///
     /// # Errors
     /// Where one cannot be made.
@@ -120,6 +143,19 @@ impl Layout {
         for dir in [&self.tree, &self.spill] {
             fs::create_dir_all(dir).map_err(|error| StoreError::io(dir, error))?;
         }
-        Ok(())
+        sync_dir(&self.root.join("local"))?;
+        sync_dir(&self.root)
     }
+}
+
+/// Makes the names in a directory durable.
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
+    File::open(dir)
+        .and_then(|open| open.sync_all())
+        .map_err(|error| StoreError::io(dir, error))
 }

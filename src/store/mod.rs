@@ -81,7 +81,7 @@ impl Store {
         if layout.exists() {
             return Err(StoreError::Exists(path.to_owned()));
         }
-        std::fs::create_dir_all(path).map_err(|error| StoreError::io(path, error))?;
+        layout.create_root()?;
         let _lock = Lock::take(&layout)?;
         layout.create_local()?;
         Repo::init(&layout.repo(), options)?;
@@ -98,13 +98,16 @@ impl Store {
         if !layout.exists() && options.create.is_none() {
             return Err(StoreError::Missing(path.to_owned()));
         }
-        std::fs::create_dir_all(path).map_err(|error| StoreError::io(path, error))?;
+        if !layout.exists() {
+            layout.create_root()?;
+        }
         let lock = Lock::take(&layout)?;
+        layout.create_local()?;
+        // The repository last: once it is there the store is whole.
         let repo = match &options.create {
             Some(init) if !layout.exists() => Repo::init(&layout.repo(), init)?,
             _ => Repo::open(&layout.repo())?,
         };
-        layout.create_local()?;
         repo.clear_stale_locks()?;
         let node = repo
             .config_string("mailbraid.node")?

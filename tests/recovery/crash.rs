@@ -78,11 +78,13 @@ pub fn record<N>(script: impl FnOnce(&Path, &Notes<'_, N>)) -> Run<N> {
 }
 
 impl<N> Run<N> {
-    /// What is found after the last change.
-    pub fn image(&self, tear: Tear) -> Image {
+    /// What is found after a crash.
+    pub fn image(&self, crash: Crash) -> Image {
         let mut disk = Disk::default();
-        self.events.iter().for_each(|event| disk.apply(event));
-        disk.image(tear)
+        self.events[..crash.after]
+            .iter()
+            .for_each(|event| disk.apply(event));
+        disk.image(crash.tear)
     }
 
     /// Hands every different outcome of a crash after every change to `verify`: the directory found, the notes made before the crash, and which crash

@@ -244,7 +244,11 @@ fn every_crash_of_a_recovery_is_recovered_from() {
     for seed in seeds(6) {
         let ops = Mutex::new(before.clone());
         let run = record(|root, notes| {
-            first.image(Tear::Random { seed }).materialise(root);
+            let crash = Crash {
+                after: first.events.len(),
+                tear: Tear::Random { seed },
+            };
+            first.image(crash).materialise(root);
             sync_all(root);
             notes.note(Note::Durable(DURABLE));
             notes.start();

@@ -64,7 +64,7 @@ fn spill(store: &Store, path: &str, content: &[u8]) -> u64 {
 }
 
 /// Every file of the head, path and content.
-fn files(path: &Path) -> Vec<(String, Vec<u8>)> {
+pub(super) fn files(path: &Path) -> Vec<(String, Vec<u8>)> {
     fn walk(
         reader: &mailbraid::history::Reader,
         tree: Oid,
@@ -97,7 +97,7 @@ fn files(path: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The sequence ranges of the history, oldest first, must be gapless from 1.
-fn sequences(path: &Path) -> u64 {
+pub(super) fn sequences(path: &Path) -> u64 {
     let repo = Repo::open(&Layout::new(path).repo()).unwrap();
     let reader = repo.reader();
     let mut ranges = Vec::new();

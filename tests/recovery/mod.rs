@@ -5,3 +5,4 @@ mod disk;
 mod journal;
 mod kill;
 mod labels;
+mod store;

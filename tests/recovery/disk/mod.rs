@@ -22,10 +22,12 @@ pub mod recording;
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Number of an inode. Never reused.
 pub type Ino = u64;
@@ -518,10 +520,15 @@ impl Image {
         hasher.finish()
     }
 
-    /// Writes it to a real directory, which must be absent or empty.
+    /// Writes it to a real directory, which must be absent or empty. Its files are a minute old: so long a machine takes to come back.
     pub fn materialise(&self, at: &Path) {
         match self {
-            Self::File(bytes) => fs::write(at, bytes).expect("written"),
+            Self::File(bytes) => {
+                let mut file = File::create(at).expect("created");
+                file.write_all(bytes).expect("written");
+                file.set_modified(SystemTime::now() - Duration::from_secs(60))
+                    .expect("a time can be set");
+            }
             Self::Link(target) => symlink(target, at).expect("linked"),
             Self::Dir(entries) => {
                 fs::create_dir_all(at).expect("created");
