@@ -155,3 +155,10 @@ pub const STOP_WAIT: Duration = Duration::from_secs(5);
 /// How long a merged pack stays beside its successor: as long as plain git may need from listing the packs to opening each. A store under full load
 /// has ten commits, so ten packs, a second, and must stay far below [`PACK_SLOTS`].
 pub const PACK_GRACE: Duration = Duration::from_secs(60);
+
+/// How long a command waits for a daemon that holds the store and answers nothing: it commits what the journal holds before it ends,
+/// or recovers before it begins. As long as systemd waits for a service to stop.
+pub const HOLDER_WAIT: Duration = Duration::from_secs(90);
+
+/// How often such a command looks whether the daemon is gone: soon enough that `umount` and `mount` in a row are no pause.
+pub const HOLDER_POLL: Duration = Duration::from_millis(10);

@@ -10,12 +10,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::warn;
 use serde_json::{Value, json};
 
 use crate::limits;
+use crate::store::{Layout, Lock};
 
 /// Answers one request.
 pub type Handler = dyn Fn(&str) -> Result<Value, String> + Send + Sync;
@@ -55,6 +56,26 @@ fn answer(mut stream: UnixStream, handler: &Handler) {
     }
     let reply = handler(request.trim()).unwrap_or_else(|why| json!({ "error": why }));
     let _ = writeln!(stream, "{reply}");
+}
+
+/// Whether a daemon answers requests at this socket.
+#[must_use]
+pub fn is_served(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
+/// Waits until nobody holds a store any more: its daemon is stopping, or still starting. `false` as soon as the holder is `at_work`, or after
+/// [`limits::HOLDER_WAIT`].
+#[must_use]
+pub fn wait_released(layout: &Layout, at_work: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + limits::HOLDER_WAIT;
+    while Lock::holder(layout).is_some() {
+        if at_work() || Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(limits::HOLDER_POLL);
+    }
+    true
 }
 
 /// Asks the daemon of a store; `None` where none runs.

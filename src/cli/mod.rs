@@ -309,16 +309,23 @@ fn show_status(store: &Path, json: bool) -> Result<(), Failure> {
 fn flush(store: &Path) -> Result<(), Failure> {
     open_repo(store)?;
     let layout = Layout::new(store);
-    if control::ask(&layout.control(), "flush")?.is_none()
-        && let Some(pid) = Lock::holder(&layout)
-    {
-        return Err(format!(
-            "{}: process {pid} holds the store and does not answer; see its log",
-            store.display()
-        ));
+    loop {
+        if control::ask(&layout.control(), "flush")?.is_some() {
+            return Ok(());
+        }
+        let socket = layout.control();
+        if control::wait_released(&layout, || control::is_served(&socket)) {
+            // Not mounted: a stop has committed all, or the next mount will.
+            return Ok(());
+        }
+        if !control::is_served(&socket) {
+            let pid = Lock::holder(&layout).unwrap_or_default();
+            return Err(format!(
+                "{}: process {pid} holds the store and does not answer; see its log",
+                store.display()
+            ));
+        }
     }
-    // Not mounted: a stop has committed all, or the next mount will.
-    Ok(())
 }
 
 fn progress(what: &'static str) -> ProgressBar {

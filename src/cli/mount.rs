@@ -16,13 +16,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::options::Options;
-use super::syslog::SystemLog;
+use super::syslog::{self, SystemLog};
 use super::{Failure, control, create_options};
 use crate::config::Config;
 use crate::fs::{Fs, FsOptions};
 use crate::fuse::{self, MountConfig};
 use crate::limits;
-use crate::store::{Backing, LiveView, OpenOptions, Store};
+use crate::store::{Backing, Layout, LiveView, OpenOptions, Store, StoreError};
 
 /// Runs the command.
 pub fn run(
@@ -58,8 +58,20 @@ fn start_log(background: bool) {
         env_logger::Env::new().filter_or("MAILBRAID_LOG", "info,fuser=warn"),
     );
     if background {
-        log.format(|out, record| writeln!(out, "{}: {}", record.level(), record.args()))
-            .target(env_logger::Target::Pipe(Box::new(SystemLog::open())));
+        log.format(|out, record| {
+            writeln!(out, "{}{}", syslog::severity(record.level()), record.args())
+        })
+        .target(env_logger::Target::Pipe(Box::new(SystemLog::open())));
+    } else if std::env::var_os("JOURNAL_STREAM").is_some() {
+        // Started by systemd: journald reads the level from the line's head and knows all the rest.
+        log.format(|out, record| {
+            writeln!(
+                out,
+                "<{}>{}",
+                syslog::severity(record.level()),
+                record.args()
+            )
+        });
     } else {
         log.format(|out, record| {
             writeln!(
@@ -106,14 +118,7 @@ fn serve(
     options: &Options,
     background: bool,
 ) -> Result<(), Failure> {
-    let opened = Store::open(
-        store,
-        &OpenOptions {
-            create: Some(create_options()?),
-            ..OpenOptions::default()
-        },
-    )
-    .map_err(|error| error.to_string())?;
+    let opened = open(store)?;
     let config = Config::read(opened.repo()).map_err(|error| error.to_string())?;
     let fs = Fs::new(
         Arc::clone(&opened) as Arc<dyn Backing>,
@@ -161,9 +166,39 @@ fn serve(
     }
     let served = mounted.serve();
     let _ = ended.send(());
-    finish(&fs, &opened);
+    // From now on nobody is to take us for a daemon that answers.
     let _ = fs::remove_file(&socket);
+    finish(&fs, &opened);
     served.map_err(|error| format!("the connection to the kernel broke: {error}; remount"))
+}
+
+/// Opens the store, created if absent. A daemon whose mount is gone, after `umount` say, is on its way out and waited for.
+fn open(store: &Path) -> Result<Arc<Store>, Failure> {
+    let options = OpenOptions {
+        create: Some(create_options()?),
+        ..OpenOptions::default()
+    };
+    let layout = Layout::new(store);
+    loop {
+        match Store::open(store, &options) {
+            Ok(opened) => return Ok(opened),
+            Err(error @ StoreError::InUse { .. }) => {
+                if !control::wait_released(&layout, || is_mounted(&layout)) {
+                    return Err(error.to_string());
+                }
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+/// Whether the daemon that holds the store answers, and its mount is there.
+fn is_mounted(layout: &Layout) -> bool {
+    control::ask(&layout.control(), "status")
+        .ok()
+        .flatten()
+        .and_then(|status| Some(status.get("mountpoint")?.as_str()?.to_owned()))
+        .is_some_and(|mountpoint| is_our_mount(Path::new(&mountpoint)))
 }
 
 /// Commits everything: content at rest first, then what the journal holds.
@@ -238,8 +273,8 @@ fn start_signals(
                     mountpoint.display()
                 );
                 if let (Some(fs), Some(store)) = (fs.upgrade(), store.upgrade()) {
-                    finish(&fs, &store);
                     let _ = fs::remove_file(store.layout().control());
+                    finish(&fs, &store);
                 }
                 std::process::exit(0);
             }

@@ -41,11 +41,14 @@ const IGNORED: &[&str] = &[
     "relatime",
     "norelatime",
     "strictatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
     "nodiratime",
     "diratime",
 ];
 
-/// Words that fuser passes to the kernel.
+/// Words for the kernel. Devices and setuid programs cannot exist in a store, so those words change nothing.
 const KERNEL: &[&str] = &[
     "dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "sync", "async",
     "dirsync",
@@ -108,8 +111,9 @@ pub fn parse(lists: &[String]) -> Result<Options, String> {
             }
             _ if value.is_none() && KERNEL.contains(&key) => options.kernel.push(key.to_owned()),
             _ if value.is_none() && IGNORED.contains(&key) => {}
-            // x-systemd.…, x-gvfs-…: comments of fstab. comment= likewise.
-            _ if key.starts_with("x-") || key == "comment" => {}
+            // x-systemd.…, X-mount.…: for others who read fstab. comment= likewise. user=NAME is mount(8)'s note of who mounts.
+            _ if key.starts_with("x-") || key.starts_with("X-") => {}
+            "comment" | "user" | "uhelper" | "helper" => {}
             _ => {
                 return Err(format!(
                     "unknown option {word:?}; the options are listed in mount.mailbraid(8)"
@@ -143,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_mount_passes_is_understood() {
-        let options = parsed("rw,uid=1000,gid=8,umask=007,allow_other,durability=strict,noexec,dev,suid,x-systemd.automount,nofail").unwrap();
+        let options = parsed("rw,uid=1000,gid=8,umask=007,allow_other,durability=strict,noexec,dev,suid,x-systemd.automount,nofail,user=nobody,X-mount.mkdir=0755").unwrap();
         assert_eq!(options.uid, Some(1000));
         assert_eq!(options.gid, Some(8));
         assert_eq!(options.umask, Some(0o007));

@@ -2,8 +2,11 @@
 
 mod bad_input;
 mod content;
+mod ending;
+mod fstab;
 mod full;
 mod history;
 mod import_export;
+mod listing;
 mod names;
 mod posix;

@@ -109,11 +109,9 @@ impl Mounted {
 
     /// A Maildir below the mount point.
     pub fn maildir(&self, name: &str) -> PathBuf {
-        let folder = self.mountpoint.join(name);
-        for sub in ["tmp", "new", "cur"] {
-            fs::create_dir_all(folder.join(sub)).expect("mkdir");
-        }
-        folder
+        let path = self.mountpoint.join(name);
+        folder(&path);
+        path
     }
 
     /// Everything acknowledged is committed when it returns.
@@ -134,8 +132,7 @@ impl Mounted {
 
     /// `git fsck --strict` finds nothing to say.
     pub fn fsck(&self) {
-        let said = self.git(&["fsck", "--strict", "--no-dangling", "--no-progress"]);
-        assert_eq!(said.trim(), "");
+        fsck(&self.store);
     }
 
     /// What the daemon has said.
@@ -149,6 +146,19 @@ impl Drop for Mounted {
         drop(self.daemon.take());
         free(&self.mountpoint);
     }
+}
+
+/// Makes a Maildir, and the directories above it.
+pub fn folder(path: &Path) {
+    for sub in ["tmp", "new", "cur"] {
+        fs::create_dir_all(path.join(sub)).expect("mkdir");
+    }
+}
+
+/// `git fsck --strict` finds nothing to say about a store.
+pub fn fsck(store: &Path) {
+    let args = ["fsck", "--strict", "--no-dangling", "--no-progress"];
+    assert_eq!(git(&store.join("repo.git"), &args).trim(), "");
 }
 
 /// Delivers a message as programs do: written and synced in `tmp`, renamed to `new`. Its path.
