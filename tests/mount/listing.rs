@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::mounted::Mounted;
 
@@ -27,14 +27,23 @@ fn number(name: &[u8]) -> usize {
     digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
 }
 
-/// Lists `cur` again and again while another thread renames flags without pause. How many listings were wrong, and how many renames there were.
-fn race(cur: &Path) -> (usize, u64) {
+/// What came of it.
+struct Raced {
+    listings: usize,
+    wrong: usize,
+    renames: u64,
+    took: Duration,
+}
+
+/// Lists `cur` again and again, not longer than `limit`, while another thread renames flags without pause.
+fn race(cur: &Path, limit: Duration) -> Raced {
     for number in 0..MESSAGES {
         fs::write(message(cur, number, false), b"x").unwrap();
     }
     let stop = AtomicBool::new(false);
     let renames = AtomicU64::new(0);
-    let mut wrong = 0;
+    let (mut listings, mut wrong) = (0, 0);
+    let begin = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut seen = vec![false; MESSAGES];
@@ -47,41 +56,47 @@ fn race(cur: &Path) -> (usize, u64) {
                 renames.fetch_add(1, Ordering::Relaxed);
             }
         });
-        for _ in 0..LISTINGS {
+        while listings < LISTINGS && begin.elapsed() < limit {
             let mut times = [0_u8; MESSAGES];
             for entry in fs::read_dir(cur).unwrap() {
                 let at = number(entry.unwrap().file_name().as_bytes());
                 times[at] = times[at].saturating_add(1);
             }
+            listings += 1;
             wrong += usize::from(times.iter().any(|times| *times != 1));
         }
         stop.store(true, Ordering::Relaxed);
     });
-    (wrong, renames.into_inner())
+    Raced {
+        listings,
+        wrong,
+        renames: renames.into_inner(),
+        took: begin.elapsed(),
+    }
 }
 
 #[test]
 fn every_message_is_listed_exactly_once_whatever_is_renamed() {
     let mounted = Mounted::new();
     let cur = mounted.maildir("u").join("cur");
-    let begin = Instant::now();
-    let (wrong, renames) = race(&cur);
-    println!(
-        "mailbraid: {wrong} of {LISTINGS} listings of {MESSAGES} messages wrong, {renames} renames, {:.1?}",
-        begin.elapsed()
-    );
-    // The same beside it. How often it goes wrong there is the kernel's affair and not asserted.
+    let ours = race(&cur, Duration::MAX);
+    // The same beside it, as long. How often it goes wrong there is the kernel's affair and not asserted.
     let plain = mounted.beside().join("plain");
     fs::create_dir(&plain).unwrap();
-    let begin = Instant::now();
-    let (beside, renames) = race(&plain);
+    let theirs = race(&plain, ours.took);
     let kind = rustix::fs::statfs(&plain).unwrap().f_type;
-    println!(
-        "filesystem {kind:#x} beside it: {beside} wrong, {renames} renames, {:.1?}",
-        begin.elapsed()
-    );
+    for (name, raced) in [
+        ("mailbraid", &ours),
+        (&format!("filesystem {kind:#x}"), &theirs),
+    ] {
+        println!(
+            "{name}: {} of {} listings of {MESSAGES} messages wrong, {} renames, {:.1?}",
+            raced.wrong, raced.listings, raced.renames, raced.took
+        );
+    }
+    assert_eq!(ours.listings, LISTINGS);
     assert_eq!(
-        wrong, 0,
+        ours.wrong, 0,
         "a message was missing from a listing, or in it twice"
     );
     mounted.flush();

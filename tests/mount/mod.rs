@@ -10,3 +10,4 @@ mod import_export;
 mod listing;
 mod names;
 mod posix;
+mod tools;
