@@ -62,8 +62,10 @@ fn the_helper_passes_on_what_mount_gives_it() {
     for wrong in [&["/s"][..], &[], &["/s", "/m", "-x"]] {
         let (code, lines, said) = helper(wrong);
         assert_eq!((code, lines), (Some(2), vec![]), "{wrong:?}");
-        let last = said.lines().last().unwrap_or_default();
-        assert!(last.starts_with("mount.mailbraid: usage:"), "{said}");
+        assert!(
+            said.starts_with("mount.mailbraid: usage:") && said.lines().count() == 1,
+            "{said}"
+        );
     }
 }
 
@@ -71,7 +73,7 @@ fn the_helper_passes_on_what_mount_gives_it() {
 fn the_man_pages_have_no_faults() {
     for page in ["mailbraid.1", "mount.mailbraid.8"] {
         let done = run(Command::new("mandoc")
-            .args(["-T", "lint", "-W", "style"])
+            .args(["-T", "lint", "-W", "warning"])
             .arg(tools().join(page)));
         let said = text(&done.stdout) + &text(&done.stderr);
         assert!(done.status.success() && said.is_empty(), "{said}");
