@@ -1,4 +1,4 @@
-//! The live tree: inodes, names, open directories, server-local files. Plain methods, no FUSE types.
+//! The live tree: inodes, names, listings, server-local files. Plain methods, no FUSE types.
 //!
 //! Rules:
 //! - One lock guards the namespace. A change of the committed tree is checked, appended to the journal and applied under it, in this order,
@@ -11,7 +11,7 @@
 
 mod content;
 mod error;
-mod handles;
+mod listings;
 mod live;
 mod local;
 mod node;
@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 
 pub use crate::config::Durability;
 pub use error::FsError;
-pub use handles::DirEntry;
+pub use listings::DirEntry;
 pub use node::{Ino, Kind, Name, ROOT, Stat, Time};
 pub use ops::{RenameFlags, SetAttr, StatFs};
 pub use understood::asks_each_time;
@@ -37,7 +37,7 @@ pub use understood::asks_each_time;
 use crate::maildir::class::{PathClass, classify, classify_dir};
 use crate::maildir::{Attrs, Op, TreePath};
 use crate::store::{Backing, EntryKind};
-use handles::Handles;
+use listings::Recent;
 use local::LocalTree;
 use node::{Body, Content, Listing, Marks, Node};
 use room::{BlobCache, Room};
@@ -75,7 +75,7 @@ pub struct Fs {
     local: LocalTree,
     /// The namespace lock. The journal's own locks are taken under it, no other.
     space: Mutex<Space>,
-    handles: Handles,
+    recent: Recent,
     blobs: Mutex<BlobCache>,
     room: Room,
     scratch_files: AtomicU64,
@@ -97,7 +97,7 @@ impl Fs {
             backing,
             options,
             space: Mutex::new(Space::new(root, node::now())),
-            handles: Handles::default(),
+            recent: Recent::default(),
             blobs: Mutex::new(BlobCache::default()),
             room: Room::default(),
             scratch_files: AtomicU64::new(0),

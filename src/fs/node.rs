@@ -144,6 +144,8 @@ pub struct DirBody {
     pub subdirs: u32,
     /// What it knows of itself as a folder; `None` where it knows nothing.
     pub mailbox: Option<Box<Mailbox>>,
+    /// Counts changes of the entries.
+    pub changes: u64,
 }
 
 /// File or directory.
@@ -204,6 +206,7 @@ impl Node {
                 listing,
                 subdirs: 0,
                 mailbox: None,
+                changes: 0,
             }),
         }
     }

@@ -237,6 +237,7 @@ impl Space {
         above.ctime = time;
         if let Body::Dir(dir) = &mut above.body {
             dir.subdirs += u32::from(is_dir);
+            dir.changes += 1;
             if let Listing::Loaded(entries) = &mut dir.listing {
                 entries.insert(name, ino);
             }
@@ -270,6 +271,7 @@ impl Space {
         above.ctime = time;
         if let Body::Dir(dir) = &mut above.body {
             dir.subdirs -= u32::from(is_dir);
+            dir.changes += 1;
             if let Listing::Loaded(entries) = &mut dir.listing {
                 entries.remove(name);
             }

@@ -2,6 +2,8 @@
 //!
 //! - OPEN, FLUSH and CREATE are answered with ENOSYS, so the kernel opens, reads cached pages and closes without asking
 //!   (`FUSE_NO_OPEN_SUPPORT`), and makes files with MKNOD, which leaves no handle to release. State is per inode.
+//! - So is OPENDIR (`FUSE_NO_OPENDIR_SUPPORT`), and the kernel keeps listings in its page cache. A name is invalidated before the directory's inode is: the
+//!   first waits for the directory's lock, so no READDIR that was under way fills the cache with an old listing after the second.
 //! - Attributes, names, absent names and pages are kept by the kernel for ever: every change comes through the kernel or is invalidated.
 //! - No READDIRPLUS: mail servers list names and stat nothing, and an entry renamed since its snapshot has no inode to give.
 //! - flock and fcntl locks are the kernel's own: the lock capabilities are not asked for.

@@ -551,10 +551,9 @@ fn new_is_listed_in_order_of_uids() {
         tree.deliver(name);
     }
     let ino = tree.stat("u/new").unwrap().ino;
-    let handle = tree.fs.opendir(ino).unwrap();
     let mut names = Vec::new();
     tree.fs
-        .readdir(handle, 0, &mut |entry| {
+        .readdir(ino, 0, &mut |entry| {
             names.push(String::from_utf8_lossy(entry.name).into_owned());
             false
         })

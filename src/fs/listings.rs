@@ -1,0 +1,168 @@
+//! Listing directories: every message exactly once, whatever is renamed meanwhile.
+//!
+//! The kernel opens directories without asking, as it opens files: so there is no handle to hang a snapshot on, and a READDIR says only which directory
+//! and after which entry to go on. Rules:
+//!
+//! - **An entry's place is its inode's number.** It stays when a message is renamed within its directory, so a listing that is read in pieces shows it
+//!   once, under one of its names. Numbers grow in order of delivery. In `new`, where servers go by the order, a message with a UID has its place by that.
+//! - Two names of one inode in one directory stand beside each other, told apart by the lowest bits of their place.
+//! - A listing is sorted once and kept while it is read on; one that begins anew is taken anew where the directory has changed.
+//! - The kernel keeps what it read (`FOPEN_CACHE_DIR`, its default where opens are free) until the directory changes through it, or a
+//!   braid's invalidation reaches it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::node::{Ino, Kind, Name};
+use super::{Fs, FsError};
+use crate::limits;
+
+/// One entry for the kernel.
+#[derive(Clone, Debug)]
+pub struct DirEntry<'a> {
+    /// Inode number.
+    pub ino: Ino,
+    /// Directory or file.
+    pub kind: Kind,
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its place: what the next call names to go on behind it.
+    pub place: u64,
+}
+
+/// Bits of a place that tell names of one inode apart.
+const NAME_BITS: u32 = 4;
+
+/// Places of messages in `new` without a UID are above those of all UIDs.
+const NO_UID: u64 = 1 << 40;
+
+/// Places of `.` and `..`, below those of all UIDs and inodes.
+const DOT: u64 = 1;
+const DOT_DOT: u64 = 2;
+
+/// A directory as it was at some moment.
+#[derive(Debug)]
+struct Listed {
+    dir: Ino,
+    /// The directory's count of changes then.
+    changes: u64,
+    parent: Ino,
+    /// By place, ascending.
+    entries: Vec<(u64, Ino, Name, Kind)>,
+}
+
+/// The listings read last.
+#[derive(Debug, Default)]
+pub struct Recent(Mutex<VecDeque<Arc<Listed>>>);
+
+impl Recent {
+    fn find(&self, dir: Ino) -> Option<Arc<Listed>> {
+        let recent = self.0.lock();
+        recent.iter().find(|listed| listed.dir == dir).cloned()
+    }
+
+    fn keep(&self, listed: &Arc<Listed>) {
+        let mut recent = self.0.lock();
+        recent.retain(|other| other.dir != listed.dir);
+        recent.push_front(Arc::clone(listed));
+        recent.truncate(limits::LISTINGS_KEPT);
+    }
+
+    fn forget(&self, dir: Ino) {
+        self.0.lock().retain(|listed| listed.dir != dir);
+    }
+}
+
+impl Fs {
+    /// Gives the entries of a directory that stand behind `place` to `each` until it answers `true` (full: that entry was not taken). Place 0
+    /// is the beginning: `.` and `..`, then in order of delivery.
+    ///
+    /// # Errors
+    /// [`FsError::NotDir`], [`FsError::NotFound`].
+    pub fn readdir(
+        &self,
+        dir: Ino,
+        place: u64,
+        each: &mut dyn FnMut(&DirEntry<'_>) -> bool,
+    ) -> Result<(), FsError> {
+        let listed = self.listed(dir, place == 0)?;
+        let dots: [(u64, &[u8], Ino); 2] =
+            [(DOT, b".", listed.dir), (DOT_DOT, b"..", listed.parent)];
+        for (at, name, ino) in dots {
+            let entry = DirEntry {
+                ino,
+                kind: Kind::Dir,
+                name,
+                place: at,
+            };
+            if place < at && each(&entry) {
+                return Ok(());
+            }
+        }
+        let from = listed.entries.partition_point(|(at, ..)| *at <= place);
+        for (at, ino, name, kind) in &listed.entries[from..] {
+            let full = each(&DirEntry {
+                ino: *ino,
+                kind: *kind,
+                name,
+                place: *at,
+            });
+            if full {
+                return Ok(());
+            }
+        }
+        if from == listed.entries.len() {
+            // Whoever read it knows now that there is no more. Another reader, if there is one, has it sorted again.
+            self.recent.forget(dir);
+        }
+        Ok(())
+    }
+
+    fn listed(&self, dir: Ino, anew: bool) -> Result<Arc<Listed>, FsError> {
+        self.ensure_loaded(dir)?;
+        let known = self.recent.find(dir);
+        let space = self.space.lock();
+        let body = space.dir(dir)?;
+        let (parent, changes) = (body.parent, body.changes);
+        if let Some(known) = known
+            && (!anew || known.changes == changes)
+        {
+            return Ok(known);
+        }
+        let is_new = &*body.name == b"new";
+        let names = space.entries(dir)?;
+        let mut entries = Vec::with_capacity(names.len());
+        for (name, &child) in names {
+            let kind = if space.is_dir(child)? {
+                Kind::Dir
+            } else {
+                Kind::File
+            };
+            let number = match is_new.then(|| space.marks(child, dir, name).uid) {
+                None => child,
+                Some(0) => NO_UID + child,
+                Some(uid) => uid.into(),
+            };
+            entries.push((number << NAME_BITS, child, Name::clone(name), kind));
+        }
+        drop(space);
+        entries.sort_unstable_by(|a, b| (a.0, &a.2).cmp(&(b.0, &b.2)));
+        for at in 1..entries.len() {
+            let before = entries[at - 1].0;
+            // More names of one number in one directory than the bits count share the last place.
+            if before >> NAME_BITS == entries[at].0 >> NAME_BITS {
+                entries[at].0 = (before + 1).min(entries[at].0 | ((1 << NAME_BITS) - 1));
+            }
+        }
+        let listed = Arc::new(Listed {
+            dir,
+            changes,
+            parent,
+            entries,
+        });
+        self.recent.keep(&listed);
+        Ok(listed)
+    }
+}
