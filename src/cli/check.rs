@@ -4,6 +4,7 @@
 //! |---|---|
 //! | every object reachable from any ref | present, and its content has its id |
 //! | every tree | written as mailbraid writes it: names, order, shape of the trie |
+//! | UID laws (`maildir::laws`) | hold over every commit and each of its parents |
 //! | sequence numbers | every operation of each node once, in order, along the history |
 //!
 //! Reads alone, so it may run while the store is mounted.
@@ -66,6 +67,18 @@ fn check(repo: &Repo) -> Result<Vec<String>, Failure> {
             sequences.entry(node).or_default().push(sequence);
         }
         tree(&reader, commit.tree, id, &mut objects, &mut found);
+        match reader.uid_violations(&commit) {
+            Ok(broken) => found.extend(broken.into_iter().map(|(folder, broken)| {
+                format!(
+                    "commit {id}, folder {}: {broken}",
+                    message::printable(folder.as_bytes())
+                )
+            })),
+            // A damaged tree has been reported; another commit's is when that is looked at.
+            Err(error) => found.push(format!(
+                "commit {id}: the UID laws cannot be checked: {error}"
+            )),
+        }
         queue.extend(commit.parents);
     }
     bar.finish_and_clear();

@@ -5,6 +5,7 @@ mod durable;
 mod error;
 mod facts;
 mod hash;
+mod lawful;
 mod log;
 mod maintain;
 mod pack;

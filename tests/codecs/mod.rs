@@ -4,8 +4,10 @@
 //! - [`fuzz`]: a million inputs, mutated from `corpus/` and from such values; an input that shows something new joins the pool, as in
 //!   coverage-guided fuzzing. `MAILBRAID_SEED` reruns a failure, `MAILBRAID_INPUTS` sets the number.
 //! - [`translate`]: files against records, over the UID laws.
+//! - [`check`]: `mailbraid check` over histories that break a UID law.
 //! - [`hidden`]: hidden names against git's own opinion of them.
 
+mod check;
 mod fuzz;
 mod generate;
 mod hidden;
