@@ -3,6 +3,7 @@
 mod diff;
 mod durable;
 mod error;
+mod exchange;
 mod facts;
 mod hash;
 mod lawful;
@@ -23,6 +24,7 @@ mod model;
 
 pub use diff::{Difference, TrieNode};
 pub use error::HistoryError;
+pub use exchange::{PackError, PackPlan};
 pub use hash::{BlobHasher, hash_blob};
 pub use log::{FirstParents, PathChange};
 pub use maintain::{Maintainer, Maintenance, Report, maintain};

@@ -12,13 +12,14 @@
 //! before the connection is dropped, because dropping kills a spawned child. Protocol V1: V2 has no push.
 
 use std::ffi::OsString;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, BufWriter, Read, Write};
 
 use gix_transport::client::blocking_io::connect::connect;
 use gix_transport::client::blocking_io::ssh;
 use gix_transport::client::{MessageKind, WriteMode};
 use gix_transport::{Protocol, Service};
 
+use crate::history::{PackError, Reader};
 use crate::maildir::{HashKind, Oid};
 
 /// Why a push failed.
@@ -43,8 +44,8 @@ pub enum PushError {
         ours: &'static str,
     },
     /// The pack could not be made.
-    #[error("cannot make the pack: {0}")]
-    Pack(String),
+    #[error("cannot send the pack: {0}")]
+    Pack(#[from] PackError),
     /// The peer refused it.
     #[error("{url} refused {refname}: {why}")]
     Refused {
@@ -62,12 +63,23 @@ pub trait PackSource {
     /// Whether the object is here: a peer's ref may name what we do not have.
     fn has(&self, id: Oid) -> bool;
 
-    /// A pack that brings `want` and all that it needs to a repository which has `haves`, all of them here. Deltas
-    /// may refer to objects of the haves (a thin pack).
+    /// Writes a pack that brings `want` and all that it needs to a repository which has `haves`, all of them here, and returns its
+    /// bytes. Deltas may refer to objects of the haves (a thin pack).
     ///
     /// # Errors
-    /// Where an object cannot be read.
-    fn pack(&self, want: Oid, haves: &[Oid]) -> Result<Vec<u8>, String>;
+    /// Where an object cannot be read, or the pack not be written.
+    fn write_pack(&self, want: Oid, haves: &[Oid], out: &mut dyn Write) -> Result<u64, PackError>;
+}
+
+impl PackSource for Reader {
+    fn has(&self, id: Oid) -> bool {
+        Self::has(self, id)
+    }
+
+    fn write_pack(&self, want: Oid, haves: &[Oid], out: &mut dyn Write) -> Result<u64, PackError> {
+        let plan = self.plan_pack(want, haves)?;
+        Self::write_pack(self, &plan, out)
+    }
 }
 
 /// Where and how to push.
@@ -85,7 +97,7 @@ pub struct Target {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pushed {
     /// Bytes of the pack; 0 where the peer was level already.
-    pub pack_bytes: usize,
+    pub pack_bytes: u64,
 }
 
 /// Moves `target.refname` at the peer to `new`.
@@ -155,11 +167,6 @@ pub fn push(
         }
     }
     let up_to_date = old == new;
-    let pack = if up_to_date {
-        Vec::new()
-    } else {
-        packs.pack(new, &haves).map_err(PushError::Pack)?
-    };
 
     let mut request = transport
         .request(WriteMode::Binary, MessageKind::Flush, false)
@@ -179,9 +186,12 @@ pub fn push(
         .write_message(MessageKind::Flush)
         .map_err(|error| broken(&error))?;
     let (mut raw, mut reply) = request.into_parts();
-    raw.write_all(&pack)
-        .and_then(|()| raw.flush())
-        .map_err(|error| broken(&error))?;
+    let mut pack_bytes = 0;
+    if !up_to_date {
+        let mut buffered = BufWriter::new(&mut raw);
+        pack_bytes = packs.write_pack(new, &haves, &mut buffered)?;
+        buffered.flush().map_err(|error| broken(&error))?;
+    }
     drop(raw);
     if up_to_date {
         let _ = reply.read_to_end(&mut Vec::new());
@@ -201,9 +211,7 @@ pub fn push(
         refname: target.refname.clone(),
         why,
     })?;
-    Ok(Pushed {
-        pack_bytes: pack.len(),
-    })
+    Ok(Pushed { pack_bytes })
 }
 
 /// Reads a report-status: `unpack ok`, then `ok REF` or `ng REF reason`.

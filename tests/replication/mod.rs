@@ -1,1 +1,3 @@
-//! To be filled.
+//! Exchange with peers.
+
+mod push;

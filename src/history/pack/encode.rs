@@ -48,6 +48,12 @@ pub(in crate::history) fn delta_head(out: &mut Vec<u8>, size: u64, distance: u64
     out.extend_from_slice(&bytes[at..]);
 }
 
+/// Appends the head of a delta of `size` bytes whose base is named by its id: for packs on the wire alone.
+pub(in crate::history) fn ref_delta_head(out: &mut Vec<u8>, size: u64, base: Oid) {
+    push_head(out, 7, size);
+    out.extend_from_slice(base.as_bytes());
+}
+
 fn push_head(out: &mut Vec<u8>, kind: u8, size: u64) {
     let mut byte = (kind << 4) | (size & 15) as u8;
     let mut rest = size >> 4;

@@ -1,0 +1,254 @@
+//! Packs for peers: what one commit needs beyond what the other side has.
+//!
+//! The problem: gix counts objects and reuses deltas but computes none, and plain counting sends whole trees: some 3 KB for one flag change. We
+//! know the previous version of every tree: it is at the same path in the parent commit. So each tree goes out as a delta against it, whether
+//! the other side has that version already (a *thin* pack, which receive-pack completes) or gets it in the same pack.
+//!
+//! Rules:
+//! - Commits: the ancestors of the wanted one that are no ancestors of what the other side has.
+//! - Trees: walked against the same path in the first parent; equal ids are skipped. Against the other parents too, where only the id is compared.
+//! - Blobs: sent unless the parent had them in a tree that this commit changed. So a flag change or a move sends no mail again; a copy does, once.
+//! - The plan (ids alone) is made first, because a pack begins with its number of objects; the objects then stream.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+
+use super::hash::{Checksum, ObjectKind, from_gix, to_gix};
+use super::pack::{delta, encode};
+use super::{HistoryError, Reader, tree};
+use crate::limits;
+use crate::maildir::Oid;
+
+/// Why a pack could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// An object could not be read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The other side, or the pipe to it, is gone.
+    #[error("cannot send the pack: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// What a pack will hold.
+#[derive(Debug, Default)]
+pub struct PackPlan {
+    objects: Vec<(Oid, ObjectKind, Option<Oid>)>,
+}
+
+impl PackPlan {
+    /// Number of objects.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether the other side lacks nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+}
+
+impl Reader {
+    /// Plans a pack that brings `want` to a repository which has `haves` and all that they need. Haves that are not here are passed over.
+    ///
+    /// # Errors
+    /// Where an object cannot be read.
+    pub fn plan_pack(&self, want: Oid, haves: &[Oid]) -> Result<PackPlan, HistoryError> {
+        let hidden: Vec<_> = haves
+            .iter()
+            .filter(|id| self.has(**id))
+            .map(|id| to_gix(*id))
+            .collect();
+        let walk = self
+            .git()
+            .rev_walk([to_gix(want)])
+            .with_hidden(hidden)
+            .all()
+            .map_err(HistoryError::git("walk the history"))?;
+        let mut planner = Planner {
+            reader: self,
+            plan: PackPlan::default(),
+            planned: HashSet::new(),
+        };
+        for step in walk {
+            let step = step.map_err(HistoryError::git("walk the history"))?;
+            planner.commit(from_gix(step.id))?;
+        }
+        Ok(planner.plan)
+    }
+
+    /// Writes the planned pack. Returns its bytes.
+    ///
+    /// # Errors
+    /// See [`PackError`].
+    pub fn write_pack(&self, plan: &PackPlan, out: &mut dyn Write) -> Result<u64, PackError> {
+        let count = u32::try_from(plan.objects.len())
+            .map_err(|_| io::Error::other("more objects than a pack can number"))?;
+        let mut sink = Sink {
+            out,
+            checksum: Checksum::new(self.kind()),
+            bytes: 0,
+        };
+        sink.write(&encode::header(count))?;
+        let mut blobs = encode::Deflate::new(limits::BLOB_LEVEL);
+        let mut trees = encode::Deflate::new(limits::TREE_LEVEL);
+        let (mut entry, mut raw, mut base_raw) = (Vec::new(), Vec::new(), Vec::new());
+        for &(id, kind, base) in &plan.objects {
+            entry.clear();
+            let deflate = if kind == ObjectKind::Blob {
+                &mut blobs
+            } else {
+                &mut trees
+            };
+            self.object(id, gix_kind(kind), &mut raw)?;
+            let mut changed = None;
+            if let Some(base) = base {
+                self.object(base, gix_kind(kind), &mut base_raw)?;
+                changed = delta::trees(&base_raw, &raw, self.kind())
+                    .filter(|delta| delta.len() + base.as_bytes().len() < raw.len())
+                    .map(|delta| (base, delta));
+            }
+            match changed {
+                Some((base, delta)) => {
+                    encode::ref_delta_head(&mut entry, delta.len() as u64, base);
+                    deflate.append(&mut entry, &delta);
+                }
+                None => {
+                    encode::head(&mut entry, kind, raw.len() as u64);
+                    deflate.append(&mut entry, &raw);
+                }
+            }
+            sink.write(&entry)?;
+        }
+        let Sink {
+            out,
+            checksum,
+            bytes,
+        } = sink;
+        let checksum = checksum.finish();
+        out.write_all(checksum.as_bytes())?;
+        Ok(bytes + checksum.as_bytes().len() as u64)
+    }
+}
+
+fn gix_kind(kind: ObjectKind) -> gix::objs::Kind {
+    match kind {
+        ObjectKind::Commit => gix::objs::Kind::Commit,
+        ObjectKind::Tree => gix::objs::Kind::Tree,
+        ObjectKind::Blob => gix::objs::Kind::Blob,
+        ObjectKind::Tag => gix::objs::Kind::Tag,
+    }
+}
+
+struct Sink<'a> {
+    out: &'a mut dyn Write,
+    checksum: Checksum,
+    bytes: u64,
+}
+
+impl Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.checksum.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+}
+
+struct Planner<'a> {
+    reader: &'a Reader,
+    plan: PackPlan,
+    planned: HashSet<Oid>,
+}
+
+impl Planner<'_> {
+    fn add(&mut self, id: Oid, kind: ObjectKind, base: Option<Oid>) {
+        if self.planned.insert(id) {
+            self.plan.objects.push((id, kind, base));
+        }
+    }
+
+    fn commit(&mut self, id: Oid) -> Result<(), HistoryError> {
+        let commit = self.reader.commit(id)?;
+        let mut known = HashSet::new();
+        let mut parents = Vec::new();
+        for parent in &commit.parents {
+            parents.push(self.reader.commit(*parent)?.tree);
+        }
+        self.add(id, ObjectKind::Commit, None);
+        if parents.contains(&commit.tree) {
+            return Ok(());
+        }
+        // Trees first: they tell which blobs the parent had where this commit changed something.
+        let mut blobs = Vec::new();
+        let mut todo = vec![(
+            commit.tree,
+            parents.first().copied(),
+            parents.get(1..).unwrap_or(&[]).to_vec(),
+        )];
+        while let Some((new, old, others)) = todo.pop() {
+            if self.planned.contains(&new) {
+                continue;
+            }
+            let new_raw = self.raw(new)?;
+            let old_raw = match old {
+                Some(old) => self.raw(old)?,
+                None => Vec::new(),
+            };
+            let other_raws = others
+                .iter()
+                .map(|other| self.raw(*other))
+                .collect::<Result<Vec<_>, _>>()?;
+            self.add(new, ObjectKind::Tree, old);
+            let olds = self.entries(old.unwrap_or(new), &old_raw)?;
+            known.extend(
+                olds.iter()
+                    .filter(|(is_dir, _, _)| !is_dir)
+                    .map(|(_, _, id)| *id),
+            );
+            for (is_dir, name, id) in self.entries(new, &new_raw)? {
+                if !is_dir {
+                    blobs.push(id);
+                    continue;
+                }
+                let same = |entries: &[(bool, Vec<u8>, Oid)]| {
+                    entries
+                        .iter()
+                        .find(|(dir, known, _)| *dir && *known == name)
+                        .map(|(_, _, id)| *id)
+                };
+                let below = same(&olds);
+                let mut below_others = Vec::new();
+                for (other, raw) in others.iter().zip(&other_raws) {
+                    below_others.extend(same(&self.entries(*other, raw)?));
+                }
+                if below != Some(id) && !below_others.contains(&id) {
+                    todo.push((id, below, below_others));
+                }
+            }
+        }
+        for id in blobs {
+            if !known.contains(&id) {
+                self.add(id, ObjectKind::Blob, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn raw(&self, tree: Oid) -> Result<Vec<u8>, HistoryError> {
+        let mut raw = Vec::new();
+        self.reader.tree(tree, &mut raw)?;
+        Ok(raw)
+    }
+
+    /// Directory or not, hidden name, id.
+    fn entries(&self, of: Oid, raw: &[u8]) -> Result<Vec<(bool, Vec<u8>, Oid)>, HistoryError> {
+        tree::entries(raw, self.reader.kind())
+            .map(|entry| {
+                let entry = entry.map_err(|reason| HistoryError::corrupt(of, reason))?;
+                Ok((entry.dir, entry.name.to_vec(), entry.oid()))
+            })
+            .collect()
+    }
+}
