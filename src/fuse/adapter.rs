@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
-    Filesystem, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 use log::error;
 
@@ -26,12 +26,20 @@ const MAX_WRITE: u32 = 1 << 20;
 /// fuser's view of the live tree.
 pub struct Adapter {
     fs: Arc<Fs>,
+    /// Whether the kernel opens files without asking once it is told to; if not it needs an answer each time.
+    opens_alone: bool,
+    /// The same of directories.
+    opens_dirs_alone: bool,
 }
 
 impl Adapter {
     /// Around a live tree.
     pub fn new(fs: Arc<Fs>) -> Self {
-        Self { fs }
+        Self {
+            fs,
+            opens_alone: false,
+            opens_dirs_alone: false,
+        }
     }
 }
 
@@ -142,14 +150,14 @@ fn done(what: &str, reply: ReplyEmpty, result: Result<(), FsError>) {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        for wanted in [
-            InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_NO_OPEN_SUPPORT,
-            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
-        ] {
-            // A kernel without it works too, slower.
-            let _ = config.add_capabilities(wanted);
-        }
+        // A kernel without one of these works too, slower.
+        let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        self.opens_alone = config
+            .add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT)
+            .is_ok();
+        self.opens_dirs_alone = config
+            .add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT)
+            .is_ok();
         // The kernel takes no more at once, and a thread's buffer need not be larger.
         let _ = config.set_max_write(MAX_WRITE);
         Ok(())
@@ -298,7 +306,10 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.error(Errno::ENOSYS);
+        if self.opens_alone {
+            return reply.error(Errno::ENOSYS);
+        }
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
     }
 
     fn create(
@@ -372,7 +383,11 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.error(Errno::ENOSYS);
+        if self.opens_dirs_alone {
+            return reply.error(Errno::ENOSYS);
+        }
+        let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
+        reply.opened(FileHandle(0), flags);
     }
 
     fn readdir(

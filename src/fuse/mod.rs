@@ -8,7 +8,8 @@
 //! - No READDIRPLUS: mail servers list names and stat nothing, and an entry renamed since its snapshot has no inode to give.
 //! - flock and fcntl locks are the kernel's own: the lock capabilities are not asked for.
 //! - Permissions: without `allow_other` the kernel lets only the mounting user in; with it, `default_permissions` makes the kernel check
-//!   the uniform owner and mode. It costs a few GETATTR a delivery, and nothing else stops another user.
+//!   the uniform owner and mode. It costs three GETATTR a delivery (each change makes the kernel ask for the directory's mode again), and nothing else could
+//!   stop another user: opens and cached pages never reach us.
 //! - Invalidation goes out from the live tree's own thread: from a request's thread, or under a lock, it would deadlock.
 
 mod adapter;

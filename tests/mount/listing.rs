@@ -123,3 +123,75 @@ fn a_listing_begins_anew_with_rewinddir() {
     }
     assert_eq!(fs::read_dir(&cur).unwrap().count(), 0);
 }
+
+/// Reads one piece of a listing: the names, and whether there may be more.
+fn piece(dir: &fs::File, names: &mut Vec<usize>) -> bool {
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut raw = rustix::fs::RawDir::new(dir, &mut buffer);
+    let mut more = false;
+    while let Some(entry) = raw.next() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().to_bytes();
+        if name[0] != b'.' {
+            names.push(number(name));
+        }
+        more = true;
+        if raw.is_buffer_empty() {
+            break;
+        }
+    }
+    more
+}
+
+/// A process lists a folder; where it has stopped reading, the message is removed; another process lists the folder; the first goes on.
+/// Cookies that the kernel looks for in a newer listing of its own would end the first listing here.
+fn goes_on_after_a_removal(cur: &Path) {
+    const COUNT: usize = 1_000;
+    for number in 0..COUNT {
+        fs::write(message(cur, number, false), b"x").unwrap();
+    }
+    // The kernel remembers the listing, if it ever does.
+    assert_eq!(fs::read_dir(cur).unwrap().count(), COUNT);
+    let dir = fs::File::open(cur).unwrap();
+    let mut seen = Vec::new();
+    let mut removed = Vec::new();
+    while piece(&dir, &mut seen) {
+        let last = seen[seen.len() - 1];
+        fs::remove_file(message(cur, last, false)).unwrap();
+        removed.push(last);
+        let left = fs::read_dir(cur).unwrap().count();
+        assert_eq!(left, COUNT - removed.len());
+    }
+    seen.sort_unstable();
+    assert!(
+        seen.iter().copied().eq(0..COUNT),
+        "{} of {COUNT} messages were listed",
+        seen.len()
+    );
+}
+
+#[test]
+fn a_listing_goes_on_after_the_message_where_it_stopped_is_gone() {
+    let mounted = Mounted::new();
+    goes_on_after_a_removal(&mounted.maildir("u").join("cur"));
+}
+
+#[test]
+fn every_name_of_an_inode_is_listed() {
+    let mounted = Mounted::new();
+    let tmp = mounted.maildir("u").join("tmp");
+    for number in 0..3 {
+        fs::write(message(&tmp, number, false), b"x").unwrap();
+        for link in 1..40 {
+            let name = message(&tmp, number + 10 * link, false);
+            fs::hard_link(message(&tmp, number, false), name).unwrap();
+        }
+    }
+    let mut names: Vec<usize> = fs::read_dir(&tmp)
+        .unwrap()
+        .map(|entry| number(entry.unwrap().file_name().as_bytes()))
+        .collect();
+    names.sort_unstable();
+    let told = (0..40).flat_map(|link| (0..3).map(move |number| number + 10 * link));
+    assert!(names.iter().copied().eq(told), "{names:?}");
+}

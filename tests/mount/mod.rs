@@ -7,6 +7,7 @@ mod fstab;
 mod full;
 mod history;
 mod import_export;
+mod invalidation;
 mod listing;
 mod names;
 mod posix;
