@@ -166,3 +166,10 @@ pub const HOLDER_POLL: Duration = Duration::from_millis(10);
 /// Sorted listings kept for readers that take them piece by piece: more directories than are listed at once, and each goes when it was read
 /// to its end.
 pub const LISTINGS_KEPT: usize = 8;
+
+/// How long a node leaves it to the next in line to braid heads that differ only in braids: several times what a push, a braid and the push back
+/// take between machines on two continents.
+pub const BRAID_TURN: Duration = Duration::from_secs(2);
+
+/// Longest such turn, after waits that did not bring rest. Only braids wait, never operations.
+pub const BRAID_TURN_MOST: Duration = Duration::from_secs(60);

@@ -14,6 +14,7 @@ mod names;
 mod others;
 mod places;
 mod renames;
+pub mod rest;
 mod settle;
 mod slots;
 pub mod source;
