@@ -256,6 +256,11 @@ impl Memory {
         oid
     }
 
+    /// The content of a blob.
+    pub fn content(&self, blob: Oid) -> Vec<u8> {
+        self.blobs[&blob].clone()
+    }
+
     /// Adds a commit; one that is there already stays.
     pub fn commit(&mut self, tree: Oid, parents: &[Oid], time: i64, text: &[u8]) -> Oid {
         let mut bytes = tree.as_bytes().to_vec();

@@ -1,0 +1,157 @@
+//! A node of the simulation: its live tree, what of it is durable, its head, the heads it knows.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mailbraid::maildir::{Oid, Op};
+use mailbraid::merge::rest::{Action, Lines, Next, Turns, View};
+use mailbraid::merge::{World, braid};
+
+use super::client::Client;
+use crate::merge_laws::world::{Dir, Memory};
+
+pub struct Node {
+    pub name: String,
+    pub live: Rc<Dir>,
+    pub head: Option<Oid>,
+    committed: Rc<Dir>,
+    /// Operations since the last commit, and whether they are durable.
+    pending: Vec<(Op, bool)>,
+    pub peers: BTreeMap<String, Oid>,
+    turns: Turns,
+    pub client: Client,
+    /// Seconds by which its clock is off.
+    pub skew: i64,
+    /// Braids that it made.
+    pub braids: usize,
+}
+
+struct Graph<'a>(&'a Memory);
+
+impl Lines for Graph<'_> {
+    type Error = std::convert::Infallible;
+
+    fn is_ancestor(&self, commit: Oid, of: Oid) -> Result<bool, Self::Error> {
+        Ok(self.0.is_ancestor(commit, of))
+    }
+
+    fn has_news(&self, head: Oid, own: Oid) -> Result<bool, Self::Error> {
+        Ok(self.0.has_news(head, own))
+    }
+}
+
+impl Node {
+    pub fn new(name: String, skew: i64) -> Self {
+        Self {
+            name,
+            live: Rc::default(),
+            head: None,
+            committed: Rc::default(),
+            pending: Vec::new(),
+            peers: BTreeMap::new(),
+            turns: Turns::default(),
+            client: Client::default(),
+            skew,
+            braids: 0,
+        }
+    }
+
+    /// A program's operation, acknowledged; `durable` if it outlives a crash.
+    pub fn apply(&mut self, op: Op, durable: bool) {
+        Rc::make_mut(&mut self.live).apply(&op);
+        self.pending.push((op, durable));
+    }
+
+    /// Commits what is pending.
+    pub fn commit(&mut self, memory: &mut Memory, now: i64) {
+        if self.pending.is_empty() && self.head.is_some() {
+            return;
+        }
+        let tree = memory.write(&mut self.live);
+        let text = format!("{} {}", self.name, self.pending.len());
+        let parents: Vec<Oid> = self.head.into_iter().collect();
+        let commit = memory.commit(tree, &parents, now + self.skew, text.as_bytes());
+        self.pending.clear();
+        self.head = Some(commit);
+        self.committed = Rc::clone(&self.live);
+    }
+
+    /// Killed and started again: what was not durable is gone, and what was known of others.
+    pub fn restart(&mut self) {
+        let kept = self
+            .pending
+            .iter()
+            .rposition(|(_, durable)| *durable)
+            .map_or(0, |at| at + 1);
+        self.pending.truncate(kept);
+        self.live = Rc::clone(&self.committed);
+        for (op, _) in &self.pending {
+            Rc::make_mut(&mut self.live).apply(op);
+        }
+        self.peers.clear();
+        self.turns = Turns::default();
+    }
+
+    /// All heads that it knows, its own too: what it tells others.
+    pub fn heads(&self) -> BTreeMap<String, Oid> {
+        let mut heads = self.peers.clone();
+        heads.extend(self.head.map(|head| (self.name.clone(), head)));
+        heads
+    }
+
+    /// Hears of heads.
+    pub fn hear(&mut self, memory: &Memory, heads: &BTreeMap<String, Oid>) {
+        for (name, &head) in heads {
+            if *name == self.name && self.head.is_some_and(|own| memory.is_ancestor(head, own)) {
+                continue;
+            }
+            let known = self.peers.entry(name.clone()).or_insert(head);
+            if memory.is_ancestor(*known, head) {
+                *known = head;
+            }
+        }
+    }
+
+    /// Does what the rule says, until it says to wait. Gives what it did last.
+    pub fn act(
+        &mut self,
+        memory: &mut Memory,
+        now: Duration,
+        clock: i64,
+        jitter: u32,
+    ) -> Result<(), String> {
+        loop {
+            if !self.pending.is_empty() {
+                self.commit(memory, clock);
+            }
+            let view = View {
+                name: &self.name,
+                own: self.head,
+                peers: &self.peers,
+            };
+            let Ok(next) = self.turns.next(&Graph(memory), &view, now, jitter);
+            let head = match next {
+                Next::At(_) | Next::Do(Action::Rest | Action::Wait { .. }) => return Ok(()),
+                Next::Do(Action::FastForward(head)) => head,
+                Next::Do(Action::Braid(heads)) => {
+                    self.braids += 1;
+                    let merged = braid(memory, &heads).map_err(|error| format!("{error}"))?;
+                    let merged = merged.ok_or("heads, but no braid")?;
+                    assert_eq!(merged.parents, heads);
+                    memory.commit(
+                        merged.tree,
+                        &merged.parents,
+                        merged.time,
+                        merged.message().as_bytes(),
+                    )
+                }
+            };
+            let Ok(tree) = memory.tree(head);
+            self.head = Some(head);
+            self.live = memory.dir(tree);
+            self.committed = Rc::clone(&self.live);
+            self.client.look(&self.live)?;
+        }
+    }
+}
