@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use super::commit;
 use super::conflict::Conflict;
 use super::source::{MergeError, World};
-use super::three_way::three_way;
+use super::three_way::{Base, three_way};
 use crate::maildir::Oid;
 
 /// A braid: all that its commit says.
@@ -108,7 +108,7 @@ impl Bases {
             let bases = world
                 .merge_bases(merged, next)
                 .map_err(MergeError::Source)?;
-            let base = self.tree(world, bases.clone())?;
+            let base = self.base(world, bases.clone())?;
             let sides = [tree, next_tree];
             let merge = three_way(&*world, base, sides, &mut |side, path| {
                 let heads = if side == 0 { merged } else { next };
@@ -122,23 +122,26 @@ impl Bases {
         Ok(tree)
     }
 
-    /// The tree that is the base where these are the best common ancestors.
-    fn tree<W: World>(
+    /// The base where these are the best common ancestors.
+    fn base<W: World>(
         &mut self,
         world: &mut W,
-        mut bases: Vec<Oid>,
-    ) -> Result<Option<Oid>, MergeError<W::Error>> {
-        bases.sort_unstable();
-        match bases.as_slice() {
-            [] => return Ok(None),
-            [one] => return world.tree(*one).map(Some).map_err(MergeError::Source),
+        mut ancestors: Vec<Oid>,
+    ) -> Result<Base, MergeError<W::Error>> {
+        ancestors.sort_unstable();
+        match ancestors.as_slice() {
+            [] => return Ok(Base::Empty),
+            [one] => {
+                let tree = world.tree(*one).map_err(MergeError::Source)?;
+                return Ok(Base::Ancestor(tree));
+            }
             _ => {}
         }
-        if let Some(&known) = self.known.get(&bases) {
-            return Ok(Some(known));
+        if let Some(&known) = self.known.get(&ancestors) {
+            return Ok(Base::Merged(known));
         }
-        let tree = self.fold(world, &bases, &mut Vec::new())?;
-        self.known.insert(bases, tree);
-        Ok(Some(tree))
+        let tree = self.fold(world, &ancestors, &mut Vec::new())?;
+        self.known.insert(ancestors, tree);
+        Ok(Base::Merged(tree))
     }
 }

@@ -39,7 +39,28 @@ pub(super) struct Settled {
     pub(super) conflicts: Vec<Conflict>,
 }
 
-/// Merges two trees. The result is the same tree, whichever of them is called left; where one side did nothing, it is the other side's.
+/// What two trees are merged against.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Base {
+    /// Nothing: unrelated histories.
+    Empty,
+    /// The tree of a commit that is an ancestor of both.
+    Ancestor(Oid),
+    /// A tree that no commit has: several ancestors, merged. Where a side is equal to it, the other side may still know nothing of the UIDs that clients have
+    /// seen there, so both must be looked at.
+    Merged(Oid),
+}
+
+impl Base {
+    fn tree(self) -> Option<Oid> {
+        match self {
+            Self::Empty => None,
+            Self::Ancestor(tree) | Self::Merged(tree) => Some(tree),
+        }
+    }
+}
+
+/// Merges two trees. The result is the same tree, whichever of them is called left; where one side did nothing since an ancestor of both, it is the other side's.
 ///
 /// `deleted` tells what (UIDVALIDITY, UIDNEXT) a folder had before a side (0 is left) deleted it, if that is known: see [`super::World::uids_before`].
 ///
@@ -47,20 +68,20 @@ pub(super) struct Settled {
 /// Where an object cannot be read, or is not one that mailbraid writes.
 pub fn three_way<T: Trees>(
     trees: &T,
-    base: Option<Oid>,
+    base: Base,
     sides: [Oid; 2],
     deleted: &mut dyn FnMut(usize, &TreePath) -> Result<Deleted, T::Error>,
 ) -> Result<Merge, MergeError<T::Error>> {
-    if sides[0] == sides[1] || base == Some(sides[1]) {
+    if sides[0] == sides[1] || base == Base::Ancestor(sides[1]) {
         return Ok(Merge::default());
     }
-    if base == Some(sides[0]) {
+    if base == Base::Ancestor(sides[0]) {
         return Ok(Merge {
             side: 1,
             ..Merge::default()
         });
     }
-    let settled = settle(trees, base, sides, deleted)?;
+    let settled = settle(trees, base.tree(), sides, deleted)?;
     Ok(Merge {
         side: 0,
         ops: edits::ops(&settled, 0),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use mailbraid::maildir::{Oid, Op};
@@ -9,6 +10,7 @@ use mailbraid::merge::rest::{Action, Lines, Next, Turns, View};
 use mailbraid::merge::{World, braid};
 
 use super::client::Client;
+use crate::merge_laws::text;
 use crate::merge_laws::world::{Dir, Memory};
 
 pub struct Node {
@@ -41,6 +43,14 @@ impl Lines for Graph<'_> {
     }
 }
 
+/// Tells what happens, where one seed is run.
+pub fn trace(what: impl FnOnce() -> String) {
+    static ON: OnceLock<bool> = OnceLock::new();
+    if *ON.get_or_init(|| std::env::var_os("MAILBRAID_SEED").is_some()) {
+        println!("{}", what());
+    }
+}
+
 impl Node {
     pub fn new(name: String, skew: i64) -> Self {
         Self {
@@ -59,6 +69,7 @@ impl Node {
 
     /// A program's operation, acknowledged; `durable` if it outlives a crash.
     pub fn apply(&mut self, op: Op, durable: bool) {
+        trace(|| format!("{}: {op:?}", self.name));
         Rc::make_mut(&mut self.live).apply(&op);
         self.pending.push((op, durable));
     }
@@ -72,6 +83,7 @@ impl Node {
         let text = format!("{} {}", self.name, self.pending.len());
         let parents: Vec<Oid> = self.head.into_iter().collect();
         let commit = memory.commit(tree, &parents, now + self.skew, text.as_bytes());
+        trace(|| format!("{}: commits {commit:?} on {:?}", self.name, self.head));
         self.pending.clear();
         self.head = Some(commit);
         self.committed = Rc::clone(&self.live);
@@ -148,6 +160,16 @@ impl Node {
                 }
             };
             let Ok(tree) = memory.tree(head);
+            trace(|| {
+                format!(
+                    "{}: from {:?} to {:?} of {:?}\n{}",
+                    self.name,
+                    self.head,
+                    head,
+                    memory.get(head).parents,
+                    text::write(memory, tree)
+                )
+            });
             self.head = Some(head);
             self.live = memory.dir(tree);
             self.committed = Rc::clone(&self.live);

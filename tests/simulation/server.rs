@@ -376,6 +376,8 @@ impl Server<'_> {
         let Some((path, dir)) = self.a_changeable_folder() else {
             return;
         };
+        // What UIDs the folder has given must be in the history: see `World::uids_before`.
+        self.node.commit(self.memory, self.now);
         self.delete_dir(&path, &path, &dir);
     }
 
