@@ -138,6 +138,30 @@ impl Group<'_> {
         entity.base.is_some() && entity.sides.iter().any(Option::is_none) && !has_mail()
     }
 
+    /// Whether a side that does not have the folder may have had it since the base. A folder that is new on the other side is no proof against it: the other side may
+    /// have got it from a third, under a UIDVALIDITY that was issued before the base.
+    fn may_have_been_deleted(&self, id: Id) -> bool {
+        let entity = &self.entities[id];
+        if entity.base.is_some() || self.entities[0].base.is_none() {
+            return entity.base.is_some();
+        }
+        let mut issued = 0;
+        let mut at = id;
+        loop {
+            if let Some(facts) = &self.entities[at].facts.base {
+                issued = issued.max(facts.uid_validity_issued);
+            }
+            if at == 0 {
+                break;
+            }
+            let side = usize::from(self.entities[at].sides[0].is_none());
+            at = self.entities[at].parents[side];
+        }
+        let sides = entity.facts.sides.iter().flatten();
+        let validity = sides.map(|facts| facts.uid_validity).max();
+        validity.is_some_and(|validity| issued == 0 || validity <= issued)
+    }
+
     /// All views of the folder, and the first of each member's two.
     fn views<E>(
         &self,
@@ -148,6 +172,10 @@ impl Group<'_> {
         for &id in &self.members {
             let entity = &self.entities[id];
             at.insert(id, views.len());
+            // Without UIDs there is nothing to keep apart: the server that opens it takes a UIDVALIDITY that was never issued.
+            let known = entity.facts.sides.iter().flatten();
+            let has_uids =
+                !self.is_bare(id) && known.into_iter().any(|facts| facts.uid_validity > 0);
             for side in 0..2 {
                 let mut view = View::default();
                 if let Some(facts) = &entity.facts.sides[side]
@@ -156,7 +184,7 @@ impl Group<'_> {
                     view.validity = facts.uid_validity;
                     view.next = facts.uid_next;
                 }
-                if entity.sides[side].is_none() && entity.base.is_some() && !self.is_bare(id) {
+                if entity.sides[side].is_none() && has_uids && self.may_have_been_deleted(id) {
                     let before = entity.base.as_ref().map(|dir| &dir.path);
                     let paths: BTreeSet<&TreePath> =
                         before.into_iter().chain([&self.path]).collect();

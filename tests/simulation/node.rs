@@ -148,6 +148,16 @@ impl Node {
                 Next::Do(Action::FastForward(head)) => head,
                 Next::Do(Action::Braid(heads)) => {
                     self.braids += 1;
+                    trace(|| {
+                        let Ok(bases) = memory.merge_bases(&heads[..1], &heads[1..2]);
+                        let merged = braid(memory, &bases).unwrap();
+                        let tree =
+                            merged.map_or(String::new(), |merged| text::write(memory, merged.tree));
+                        format!(
+                            "{}: to braid {heads:?} against {bases:?}\n{tree}",
+                            self.name
+                        )
+                    });
                     let merged = braid(memory, &heads).map_err(|error| format!("{error}"))?;
                     let merged = merged.ok_or("heads, but no braid")?;
                     assert_eq!(merged.parents, heads);

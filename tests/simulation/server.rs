@@ -405,12 +405,23 @@ impl Server<'_> {
     }
 
     fn rename_folder(&mut self) {
-        let (Some((from, _)), Some(to)) = (self.a_changeable_folder(), self.a_free_path()) else {
+        let (Some((from, dir)), Some(to)) = (self.a_changeable_folder(), self.a_free_path()) else {
             return;
         };
-        if !to.is_within(&from) {
-            self.node.apply(Op::Rename { from, to }, true);
+        if to.is_within(&from) {
+            return;
         }
+        // Without a GUID that all know, a renamed folder is mail moved.
+        let mut below = Vec::new();
+        client::list(&dir, &from, &mut below);
+        for (_, dir) in below {
+            for part in ["cur", "new"] {
+                for (oid, _) in dir.dirs[part.as_bytes()].files.values() {
+                    self.ledger.fates.entry(*oid).or_default().spread = true;
+                }
+            }
+        }
+        self.node.apply(Op::Rename { from, to }, true);
     }
 
     fn subscribe(&mut self) {
