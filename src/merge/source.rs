@@ -110,8 +110,8 @@ pub trait World: Trees {
     /// The greatest (UIDVALIDITY, UIDNEXT) that the folder at `path` had in any commit that is an ancestor of `heads` and not of `bases`. Asked only for
     /// folders that were deleted on one side while mail arrived on the other, and for folders that only one side has under a UIDVALIDITY older than the base.
     ///
-    /// So that it tells the truth, a store commits before it takes up the deletion of a folder (a `Rmdir`) whose facts have changed since the last commit: what a folder
-    /// gave out and took back within one commit nobody can know afterwards.
+    /// So that it tells the truth, a store commits before it takes up the deletion or the renaming of a folder (`Rmdir`, `Rename`) whose facts have changed since the last
+    /// commit: what UIDs a folder gave out under a name that is gone in the same commit nobody can know afterwards.
     ///
     /// # Errors
     /// Where an object is missing or damaged.
