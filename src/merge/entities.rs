@@ -79,12 +79,12 @@ pub(super) fn find<T: Trees>(
     sides: [Oid; 2],
     whole: &Whole,
 ) -> Result<Vec<Entity>, MergeError<T::Error>> {
-    let mut renames = [Renames::default(), Renames::default()];
-    if let Some(base) = base {
-        for (side, renames) in sides.iter().zip(&mut renames) {
-            *renames = renames::find(trees, base, *side)?;
-        }
-    }
+    let renames = [
+        renames::find(trees, base, sides[0])?,
+        renames::find(trees, base, sides[1])?,
+    ];
+    let twins = renames::twins(&renames);
+    let of_twins = twins.values().map(|dir| dir.path.clone()).collect();
     let dir = |tree| Dir {
         path: TreePath::root(),
         tree,
@@ -92,6 +92,8 @@ pub(super) fn find<T: Trees>(
     let mut visit = Visit {
         trees,
         renames,
+        twins,
+        of_twins,
         whole,
         found: Vec::new(),
     };
@@ -108,6 +110,9 @@ pub(super) fn find<T: Trees>(
 struct Visit<'a, T: Trees> {
     trees: &'a T,
     renames: [Renames; 2],
+    /// Folders new on both sides at different paths: left path → right directory; and the paths of these.
+    twins: BTreeMap<TreePath, Dir>,
+    of_twins: BTreeSet<TreePath>,
     whole: &'a Whole,
     found: Vec<Entity>,
 }
@@ -182,9 +187,24 @@ impl<T: Trees> Visit<'_, T> {
                 let matched = children
                     .iter()
                     .any(|known| known.sides[side].as_ref() == Some(&child));
-                let taken = self.renames[side].taken.contains(&child.path);
+                let taken = self.renames[side].taken.contains(&child.path)
+                    || (side == 1 && self.of_twins.contains(&child.path));
                 (!matched && !taken).then_some(child)
             });
+            let [left, right] = &new;
+            let twin = left.as_ref().and_then(|dir| self.twins.get(&dir.path));
+            if let Some(twin) = twin {
+                children.push(Found {
+                    base: None,
+                    sides: [left.clone(), Some(twin.clone())],
+                    parent: id,
+                    whole,
+                });
+            }
+            let new = match twin {
+                Some(_) => [None, right.clone()],
+                None => new,
+            };
             if new != [None, None] {
                 children.push(Found {
                     base: None,

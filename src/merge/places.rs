@@ -1,7 +1,8 @@
 //! Where each directory is after the merge.
 //!
 //! A place is a parent and a name, so a folder renamed on one side inside a folder renamed on the other ends where both say. Merged as a unit against the base;
-//! two different changes are settled for the smaller path. Directories that would contain each other stay where the base has them.
+//! two different changes are settled for the smaller path. Directories that would contain each other stay where the base has them, or come to the top if it
+//! does not have them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,9 +49,7 @@ pub(super) fn merge(entities: &[Entity]) -> (Places, BTreeMap<Id, Conflict>) {
     }
     let mut places = Places { places };
     while let Some(id) = places.cycle(entities) {
-        if let Some(place) = base(&entities[id]) {
-            places.places[id] = place;
-        }
+        places.places[id] = home(&entities[id]);
         let folder = entities[id].some_path().clone();
         conflicts.insert(id, Conflict::FolderCycle { folder });
     }
@@ -60,6 +59,11 @@ pub(super) fn merge(entities: &[Entity]) -> (Places, BTreeMap<Id, Conflict>) {
 fn base(entity: &Entity) -> Option<Place> {
     let dir = entity.base.as_ref()?;
     Some((entity.base_parent, dir.path.name().to_vec()))
+}
+
+/// Where a directory is put that cannot be where it is wanted: where the base has it, or at the top.
+fn home(entity: &Entity) -> Place {
+    base(entity).unwrap_or_else(|| (0, entity.key().1.name().to_vec()))
 }
 
 fn on_side(entity: &Entity, side: usize) -> Option<Place> {

@@ -4,6 +4,7 @@
 //!
 //! - A folder is renamed if its path is gone, or shows another GUID, and its GUID shows up at a path that is new, or showed another GUID before.
 //! - Dovecot deletes a folder by renaming it to `..DOVECOT-TRASHED` and emptying it there. That is no rename to follow.
+//! - A GUID that is new on both sides is one folder too, at whatever paths: both sides got it from a third, or brought it back from the dead.
 //! - Two folders with one GUID (a copied Maildir): each stays where it is if it can; the smaller path is taken for the renamed one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,17 @@ pub(super) struct Renames {
     pub(super) taken: BTreeSet<TreePath>,
     /// Paths at which the side shows another folder than the base, whose own is gone.
     pub(super) replaced: BTreeSet<TreePath>,
+    /// Folders that are new on the side, by GUID.
+    new: BTreeMap<Vec<u8>, Dir>,
+}
+
+/// Folders that are new on both sides and of one GUID: path on the left → directory on the right, where the paths differ.
+pub(super) fn twins(sides: &[Renames; 2]) -> BTreeMap<TreePath, Dir> {
+    let both = sides[0].new.iter().filter_map(|(guid, left)| {
+        let right = sides[1].new.get(guid)?;
+        (left.path != right.path).then(|| (left.path.clone(), right.clone()))
+    });
+    both.collect()
 }
 
 /// Whether a directory of this name holds messages.
@@ -47,10 +59,10 @@ pub(super) fn is_container(name: &[u8]) -> bool {
     name == b"cur" || name == b"new"
 }
 
-/// Finds what `side` has renamed since `base`.
+/// Finds what `side` has renamed since `base`, and what is new.
 pub(super) fn find<T: Trees>(
     trees: &T,
-    base: Oid,
+    base: Option<Oid>,
     side: Oid,
 ) -> Result<Renames, MergeError<T::Error>> {
     let mut survey = Survey {
@@ -63,7 +75,10 @@ pub(super) fn find<T: Trees>(
         path: TreePath::root(),
         tree,
     };
-    survey.compare(&dir(base), &dir(side))?;
+    match base {
+        Some(base) => survey.compare(&dir(base), &dir(side))?,
+        None => survey.children(&dir(side))?,
+    }
     let mut renames = Renames::default();
     for (guid, path) in &survey.left {
         match survey.came.get(guid) {
@@ -77,6 +92,10 @@ pub(super) fn find<T: Trees>(
             None => {}
         }
     }
+    renames.new = survey.came;
+    renames
+        .new
+        .retain(|guid, _| !survey.left.contains_key(guid));
     Ok(renames)
 }
 
@@ -170,13 +189,18 @@ impl<T: Trees> Survey<'_, T> {
         Ok(())
     }
 
+    fn children(&mut self, dir: &Dir) -> Result<(), MergeError<T::Error>> {
+        for (name, tree) in subdirs::<T>(&walk::list(self.trees, dir.tree)?)? {
+            self.new(dir.child(&name, tree))?;
+        }
+        Ok(())
+    }
+
     fn new(&mut self, dir: Dir) -> Result<(), MergeError<T::Error>> {
         if dir.path.name().ends_with(TRASHED) {
             return Ok(());
         }
-        for (name, tree) in subdirs::<T>(&walk::list(self.trees, dir.tree)?)? {
-            self.new(dir.child(&name, tree))?;
-        }
+        self.children(&dir)?;
         if let Some(guid) = self.guid(&dir)? {
             self.came(guid, dir);
         }
