@@ -120,7 +120,11 @@ impl Simulation {
         let now = Duration::from_secs(self.now as u64);
         let node = &mut self.nodes[at];
         node.act(&mut self.memory, now, self.now, jitter)
-            .map_err(|fault| format!("{}: after a braid: {fault}", node.name))
+            .map_err(|fault| format!("{}: after a braid: {fault}", node.name))?;
+        for oid in node.united.drain(..) {
+            self.ledger.fates.entry(oid).or_default().spread = true;
+        }
+        Ok(())
     }
 
     /// Operations while links come and go.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mailbraid::maildir::{Oid, Op};
 use mailbraid::merge::rest::{Action, Lines, Next, Turns, View};
-use mailbraid::merge::{World, braid};
+use mailbraid::merge::{Conflict, World, braid};
 
 use super::client::Client;
 use crate::merge_laws::text;
@@ -27,6 +27,8 @@ pub struct Node {
     pub skew: i64,
     /// Braids that it made.
     pub braids: usize,
+    /// Mail in folders that its braids united: moved, as far as anybody can tell.
+    pub united: Vec<Oid>,
 }
 
 struct Graph<'a>(&'a Memory);
@@ -64,6 +66,7 @@ impl Node {
             client: Client::default(),
             skew,
             braids: 0,
+            united: Vec::new(),
         }
     }
 
@@ -161,6 +164,21 @@ impl Node {
                     let merged = braid(memory, &heads).map_err(|error| format!("{error}"))?;
                     let merged = merged.ok_or("heads, but no braid")?;
                     assert_eq!(merged.parents, heads);
+                    let root = memory.dir(merged.tree);
+                    for conflict in &merged.conflicts {
+                        if let Conflict::FoldersUnited { folder } = conflict
+                            && let Some(dir) = root.at(folder)
+                        {
+                            let parts = ["cur", "new"]
+                                .iter()
+                                .filter_map(|part| dir.dirs.get(part.as_bytes()));
+                            self.united.extend(
+                                parts
+                                    .flat_map(|part| part.files.values())
+                                    .map(|(oid, _)| *oid),
+                            );
+                        }
+                    }
                     memory.commit(
                         merged.tree,
                         &merged.parents,
