@@ -2,7 +2,7 @@
 //!
 //! Looks at directories alone, never into `cur`, `new` and `tmp`, and only where the side differs from the base.
 //!
-//! - A folder is renamed if its path is gone, or shows another GUID, and its GUID shows up at a path that is new, or showed another GUID before.
+//! - A folder is renamed if its path is gone, or shows another GUID or none, and its GUID shows up at a path that is new, or showed another GUID before.
 //! - Dovecot deletes a folder by renaming it to `..DOVECOT-TRASHED` and emptying it there. That is no rename to follow.
 //! - A GUID that is new on both sides is one folder too, at whatever paths: both sides got it from a third, or brought it back from the dead.
 //! - Two folders with one GUID (a copied Maildir): each stays where it is if it can; the smaller path is taken for the renamed one.
@@ -82,7 +82,7 @@ pub(super) fn find<T: Trees>(
     let mut renames = Renames::default();
     for (guid, path) in &survey.left {
         match survey.came.get(guid) {
-            Some(to) => {
+            Some((to, _)) => {
                 renames.taken.insert(to.path.clone());
                 renames.to.insert(path.clone(), to.clone());
             }
@@ -92,10 +92,9 @@ pub(super) fn find<T: Trees>(
             None => {}
         }
     }
-    renames.new = survey.came;
-    renames
-        .new
-        .retain(|guid, _| !survey.left.contains_key(guid));
+    let came = survey.came.into_iter();
+    let new = came.filter(|(guid, (_, is_new))| *is_new && !survey.left.contains_key(guid));
+    renames.new = new.map(|(guid, (dir, _))| (guid, dir)).collect();
     Ok(renames)
 }
 
@@ -103,8 +102,8 @@ struct Survey<'a, T: Trees> {
     trees: &'a T,
     /// GUIDs whose path in the base shows them no more.
     left: BTreeMap<Vec<u8>, TreePath>,
-    /// GUIDs at a path of the side that did not show them in the base.
-    came: BTreeMap<Vec<u8>, Dir>,
+    /// GUIDs at a path of the side that did not show them in the base, and whether the path is new.
+    came: BTreeMap<Vec<u8>, (Dir, bool)>,
     /// Paths that show another GUID.
     changed: BTreeSet<TreePath>,
 }
@@ -149,12 +148,18 @@ impl<T: Trees> Survey<'_, T> {
             let facts = source::facts(self.trees, oid)?;
             Ok::<_, MergeError<T::Error>>(facts.and_then(|facts| facts.guid))
         };
-        if let (Some(old), Some(new)) = (guid(old)?, guid(new)?)
-            && old != new
-        {
-            self.changed.insert(base.path.clone());
-            self.left(old, base);
-            self.came(new, side.clone());
+        let (old, new) = (guid(old)?, guid(new)?);
+        if old == new {
+            return Ok(());
+        }
+        if let Some(guid) = old {
+            self.left(guid, base);
+            if new.is_some() {
+                self.changed.insert(base.path.clone());
+            }
+        }
+        if let Some(guid) = new {
+            self.came(guid, side.clone(), false);
         }
         Ok(())
     }
@@ -166,10 +171,13 @@ impl<T: Trees> Survey<'_, T> {
         }
     }
 
-    fn came(&mut self, guid: Vec<u8>, dir: Dir) {
-        let known = self.came.entry(guid).or_insert_with(|| dir.clone());
-        if dir.path < known.path {
-            *known = dir;
+    fn came(&mut self, guid: Vec<u8>, dir: Dir, is_new: bool) {
+        let known = self
+            .came
+            .entry(guid)
+            .or_insert_with(|| (dir.clone(), is_new));
+        if dir.path < known.0.path {
+            *known = (dir, is_new);
         }
     }
 
@@ -202,7 +210,7 @@ impl<T: Trees> Survey<'_, T> {
         }
         self.children(&dir)?;
         if let Some(guid) = self.guid(&dir)? {
-            self.came(guid, dir);
+            self.came(guid, dir, true);
         }
         Ok(())
     }
