@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use super::commit;
 use super::conflict::Conflict;
 use super::source::{MergeError, World};
-use super::three_way::{Base, three_way};
+use super::three_way::three_way;
 use crate::maildir::Oid;
 
 /// A braid: all that its commit says.
@@ -127,21 +127,21 @@ impl Bases {
         &mut self,
         world: &mut W,
         mut ancestors: Vec<Oid>,
-    ) -> Result<Base, MergeError<W::Error>> {
+    ) -> Result<Option<Oid>, MergeError<W::Error>> {
         ancestors.sort_unstable();
         match ancestors.as_slice() {
-            [] => return Ok(Base::Empty),
+            [] => return Ok(None),
             [one] => {
                 let tree = world.tree(*one).map_err(MergeError::Source)?;
-                return Ok(Base::Ancestor(tree));
+                return Ok(Some(tree));
             }
             _ => {}
         }
         if let Some(&known) = self.known.get(&ancestors) {
-            return Ok(Base::Merged(known));
+            return Ok(Some(known));
         }
         let tree = self.fold(world, &ancestors, &mut Vec::new())?;
         self.known.insert(ancestors, tree);
-        Ok(Base::Merged(tree))
+        Ok(Some(tree))
     }
 }

@@ -25,4 +25,4 @@ mod walk;
 pub use braid::{Braid, braid, independent};
 pub use conflict::Conflict;
 pub use source::{MergeError, Node, RawEntry, Trees, World};
-pub use three_way::{Base, Merge, three_way};
+pub use three_way::{Merge, three_way};

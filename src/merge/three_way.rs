@@ -39,28 +39,8 @@ pub(super) struct Settled {
     pub(super) conflicts: Vec<Conflict>,
 }
 
-/// What two trees are merged against.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Base {
-    /// Nothing: unrelated histories.
-    Empty,
-    /// The tree of a commit that is an ancestor of both.
-    Ancestor(Oid),
-    /// A tree that no commit has: several ancestors, merged. Where a side is equal to it, the other side may still know nothing of the UIDs that clients have
-    /// seen there, so both must be looked at.
-    Merged(Oid),
-}
-
-impl Base {
-    fn tree(self) -> Option<Oid> {
-        match self {
-            Self::Empty => None,
-            Self::Ancestor(tree) | Self::Merged(tree) => Some(tree),
-        }
-    }
-}
-
-/// Merges two trees. The result is the same tree, whichever of them is called left; where one side did nothing since an ancestor of both, it is the other side's.
+/// Merges two trees. The result is the same tree, whichever of them is called left; where one side did nothing, it is the other side's, but for UIDs that
+/// `deleted` forbids.
 ///
 /// `deleted` tells what (UIDVALIDITY, UIDNEXT) a folder had before a side (0 is left) deleted it, if that is known: see [`super::World::uids_before`].
 ///
@@ -68,23 +48,19 @@ impl Base {
 /// Where an object cannot be read, or is not one that mailbraid writes.
 pub fn three_way<T: Trees>(
     trees: &T,
-    base: Base,
+    base: Option<Oid>,
     sides: [Oid; 2],
     deleted: &mut dyn FnMut(usize, &TreePath) -> Result<Deleted, T::Error>,
 ) -> Result<Merge, MergeError<T::Error>> {
-    if sides[0] == sides[1] || base == Base::Ancestor(sides[1]) {
+    if sides[0] == sides[1] {
         return Ok(Merge::default());
     }
-    if base == Base::Ancestor(sides[0]) {
-        return Ok(Merge {
-            side: 1,
-            ..Merge::default()
-        });
-    }
-    let settled = settle(trees, base.tree(), sides, deleted)?;
+    // Less is to be done to the side that did more.
+    let side = usize::from(base == Some(sides[0]));
+    let settled = settle(trees, base, sides, deleted)?;
     Ok(Merge {
-        side: 0,
-        ops: edits::ops(&settled, 0),
+        side,
+        ops: edits::ops(&settled, side),
         conflicts: settled.conflicts,
     })
 }

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::rc::Rc;
 
 use mailbraid::maildir::{Attrs, MailboxFacts, Oid, Op, TreePath, name};
-use mailbraid::merge::{Base, Conflict, Trees, World, three_way};
+use mailbraid::merge::{Conflict, Trees, World, three_way};
 
 use super::world::{Dir, Memory};
 
@@ -169,10 +169,9 @@ impl Case {
     /// The merged tree; both orders of the sides must give it, with the same conflicts.
     pub fn merge(&mut self) -> (Oid, Vec<Conflict>) {
         let mut results = Vec::new();
-        let base = self.base.map_or(Base::Empty, Base::Ancestor);
         for sides in [self.sides, [self.sides[1], self.sides[0]]] {
             let deleted = self.deleted;
-            let merge = three_way(&self.memory, base, sides, &mut |_, _| Ok(deleted)).unwrap();
+            let merge = three_way(&self.memory, self.base, sides, &mut |_, _| Ok(deleted)).unwrap();
             let tree = self
                 .memory
                 .build(Some(sides[merge.side]), &merge.ops)
