@@ -58,6 +58,11 @@ pub enum Conflict {
         /// One of the places.
         path: TreePath,
     },
+    /// Each side deleted another of two copies of a message: this one stays.
+    LastCopy {
+        /// Where it is.
+        path: TreePath,
+    },
     /// Two messages have one unique name: one of them got another.
     SameName {
         /// The name that it has now.
@@ -131,6 +136,7 @@ impl fmt::Display for Conflict {
                 write!(f, "moved and expunged, kept: {}", show(path))
             }
             Self::MovedTwice { path } => write!(f, "moved twice, in both: {}", show(path)),
+            Self::LastCopy { path } => write!(f, "each side deleted a copy, kept: {}", show(path)),
             Self::SameName { path } => write!(f, "two messages of one name: {}", show(path)),
             Self::Renumbered { folder, count } => {
                 write!(f, "new UIDs: {count} in {}", show(folder))

@@ -8,6 +8,11 @@
 //! | there | undeleted | expunged | stays; Rule U gives it a new UID |
 //! | there | there | expunged | gone, whatever its flags |
 //! | there | – | – | gone |
+//!
+//! Two copies of a message, of which each side removed another: one stays. Each side still has the mail, and it may have been a braid that
+//! made one of two (where folders were united), not a user.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::entities::{Entity, Id};
 use super::facts;
@@ -42,6 +47,7 @@ pub(super) enum Note {
     Undeleted(usize),
     MovedTwice(usize),
     MovedAndExpunged(usize),
+    LastCopy(usize),
     /// The slot, and the side that still has it.
     FlaggedAndExpunged(SlotId, usize),
 }
@@ -64,6 +70,7 @@ pub(super) fn merge(entities: &[Entity], slots: &[Slot], moves: &[Moves; 2]) -> 
     for id in 0..slots.len() {
         case.merge(id, &mut merged);
     }
+    case.keep_last_copies(&mut merged);
     merged
 }
 
@@ -81,6 +88,36 @@ impl Case<'_> {
             (Some(rec), None) => self.one(id, 0, rec, merged),
             (None, Some(rec)) => self.one(id, 1, rec, merged),
             (None, None) => {}
+        }
+    }
+
+    /// Where each side has a copy that the other removed, and none would be left, one stays.
+    fn keep_last_copies(&self, merged: &mut Merged) {
+        let kept: BTreeSet<_> = merged.outs.iter().map(|out| out.slot).collect();
+        let mut copies: BTreeMap<(&[u8], Oid), [Vec<SlotId>; 2]> = BTreeMap::new();
+        for (id, slot) in self.slots.iter().enumerate() {
+            let only = [slot.on(0).is_some(), slot.on(1).is_some()];
+            if !kept.contains(&id) && only[0] != only[1] {
+                let of_mail = copies.entry((&slot.identity, slot.oid)).or_default();
+                of_mail[usize::from(only[1])].push(id);
+            }
+        }
+        copies.retain(|_, sides| sides.iter().all(|copies| !copies.is_empty()));
+        if copies.is_empty() {
+            return;
+        }
+        for out in &merged.outs {
+            copies.remove(&(self.slots[out.slot].identity.as_slice(), out.oid));
+        }
+        for sides in copies.into_values() {
+            let all = sides.into_iter().flatten();
+            let first = all.min_by_key(|&id| self.entities[self.slots[id].folder].key());
+            let Some(id) = first else { continue };
+            let side = usize::from(self.slots[id].on(0).is_none());
+            if let Some(rec) = self.slots[id].on(side) {
+                merged.notes.push(Note::LastCopy(merged.outs.len()));
+                merged.outs.push(self.copy(id, side, rec));
+            }
         }
     }
 
@@ -119,21 +156,7 @@ impl Case<'_> {
         let slot = &self.slots[id];
         let other = 1 - side;
         let at = merged.outs.len();
-        let mut out = Out {
-            folder: slot.folder,
-            place: rec.place,
-            unique: name::unique(&rec.name).to_vec(),
-            info: opaque_info(&rec.name),
-            marks: self.marks(id, side, rec),
-            oid: slot.oid,
-            attrs: Attrs {
-                uid: None,
-                ..rec.attrs.clone()
-            },
-            uids: [None; 2],
-            slot: id,
-        };
-        out.uids[side] = rec.attrs.uid;
+        let mut out = self.copy(id, side, rec);
         let Some(base) = slot.in_base() else {
             if let Some(&origin) = self.moves[side].from.get(&id) {
                 self.follow(&mut out, origin, side, at, merged);
@@ -151,6 +174,26 @@ impl Case<'_> {
         } else if base_marks != out.marks {
             merged.notes.push(Note::FlaggedAndExpunged(id, side));
         }
+    }
+
+    /// The message as `side` has it.
+    fn copy(&self, id: SlotId, side: usize, rec: &Rec) -> Out {
+        let mut out = Out {
+            folder: self.slots[id].folder,
+            place: rec.place,
+            unique: name::unique(&rec.name).to_vec(),
+            info: opaque_info(&rec.name),
+            marks: self.marks(id, side, rec),
+            oid: self.slots[id].oid,
+            attrs: Attrs {
+                uid: None,
+                ..rec.attrs.clone()
+            },
+            uids: [None; 2],
+            slot: id,
+        };
+        out.uids[side] = rec.attrs.uid;
+        out
     }
 
     /// `side` moved a message here: what the other side did to it follows.

@@ -244,6 +244,7 @@ fn notes<'a>(
             Note::Undeleted(at) => Conflict::Undeleted { path: path(at) },
             Note::MovedTwice(at) => Conflict::MovedTwice { path: path(at) },
             Note::MovedAndExpunged(at) => Conflict::MovedAndExpunged { path: path(at) },
+            Note::LastCopy(at) => Conflict::LastCopy { path: path(at) },
             Note::FlaggedAndExpunged(slot, side) => {
                 let slot = &slots[slot];
                 let folder = entities[slot.folder].key().1;
