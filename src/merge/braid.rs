@@ -110,9 +110,9 @@ impl Bases {
                 .map_err(MergeError::Source)?;
             let base = self.base(world, bases.clone())?;
             let sides = [tree, next_tree];
-            let merge = three_way(&*world, base, sides, &mut |side, path| {
+            let merge = three_way(&*world, base, sides, &mut |side, path, validity| {
                 let heads = if side == 0 { merged } else { next };
-                world.uids_before(heads, &bases, path)
+                world.uid_next_before(heads, &bases, path, validity)
             })?;
             conflicts.extend(merge.conflicts);
             tree = world

@@ -61,15 +61,12 @@ struct Candidate {
     derived: bool,
 }
 
-/// What a view was before it was deleted: UIDVALIDITY and UIDNEXT.
-pub(super) type Deleted = Option<(u32, u32)>;
-
 impl Group<'_> {
-    /// Settles it. `deleted` is what is known of the folder on a side that has deleted it.
+    /// Settles it. `deleted` tells the UIDNEXT of a folder on a side that has deleted it, if it is known.
     pub(super) fn settle<E>(
         &self,
         conflicts: &mut Vec<Conflict>,
-        mut deleted: impl FnMut(usize, &TreePath) -> Result<Deleted, E>,
+        mut deleted: impl FnMut(usize, &TreePath, u32) -> Result<Option<u32>, E>,
     ) -> Result<Folder, E> {
         let (views, at) = self.views(&mut deleted)?;
         let mut candidates = self.candidates(&views, &at);
@@ -165,17 +162,17 @@ impl Group<'_> {
     /// All views of the folder, and the first of each member's two.
     fn views<E>(
         &self,
-        deleted: &mut impl FnMut(usize, &TreePath) -> Result<Deleted, E>,
+        deleted: &mut impl FnMut(usize, &TreePath, u32) -> Result<Option<u32>, E>,
     ) -> Result<(Vec<View>, BTreeMap<Id, usize>), E> {
         let mut views = Vec::new();
         let mut at = BTreeMap::new();
         for &id in &self.members {
             let entity = &self.entities[id];
             at.insert(id, views.len());
-            // Without UIDs there is nothing to keep apart: the server that opens it takes a UIDVALIDITY that was never issued.
             let known = entity.facts.sides.iter().flatten();
-            let has_uids =
-                !self.is_bare(id) && known.into_iter().any(|facts| facts.uid_validity > 0);
+            let validity = known.map(|facts| facts.uid_validity).max().unwrap_or(0);
+            // Without UIDs there is nothing to keep apart: the server that opens it takes a UIDVALIDITY that was never issued.
+            let has_uids = validity > 0 && !self.is_bare(id);
             for side in 0..2 {
                 let mut view = View::default();
                 if let Some(facts) = &entity.facts.sides[side]
@@ -189,11 +186,10 @@ impl Group<'_> {
                     let paths: BTreeSet<&TreePath> =
                         before.into_iter().chain([&self.path]).collect();
                     for path in paths {
-                        let known = deleted(side, path)?.unwrap_or_default();
-                        if known > (view.validity, view.next) {
-                            (view.validity, view.next) = known;
-                        }
+                        let next = deleted(side, path, validity)?.unwrap_or(0);
+                        view.next = view.next.max(next);
                     }
+                    view.validity = validity;
                 }
                 // A server may have given UIDs without saying UIDNEXT yet.
                 let highest = self.highest.get(&id).map_or(0, |highest| highest[side]);

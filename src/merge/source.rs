@@ -107,20 +107,21 @@ pub trait World: Trees {
     /// Where a commit is missing or damaged.
     fn merge_bases(&self, left: &[Oid], right: &[Oid]) -> Result<Vec<Oid>, Self::Error>;
 
-    /// The greatest (UIDVALIDITY, UIDNEXT) that the folder at `path` had in any commit that is an ancestor of `heads` and not of `bases`. Asked only for
-    /// folders that were deleted on one side while mail arrived on the other, and for folders that only one side has under a UIDVALIDITY older than the base.
+    /// The greatest UIDNEXT that the folder at `path` had under this UIDVALIDITY in any commit that is an ancestor of `heads` and not of `bases`; `None` where
+    /// there was none. Asked only for folders that were deleted on one side while mail arrived on the other, and for folders that only one side has under a UIDVALIDITY older than the base.
     ///
     /// So that it tells the truth, a store commits before it takes up the deletion or the renaming of a folder (`Rmdir`, `Rename`) whose facts have changed since the last
     /// commit: what UIDs a folder gave out under a name that is gone in the same commit nobody can know afterwards.
     ///
     /// # Errors
     /// Where an object is missing or damaged.
-    fn uids_before(
+    fn uid_next_before(
         &self,
         heads: &[Oid],
         bases: &[Oid],
         path: &TreePath,
-    ) -> Result<Option<(u32, u32)>, Self::Error>;
+        validity: u32,
+    ) -> Result<Option<u32>, Self::Error>;
 
     /// Applies operations to a tree (`None`: the empty tree) and returns the canonical tree. Its nodes can be read afterwards; nothing else need
     /// happen to them, for most such trees are only looked at.

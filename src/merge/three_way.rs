@@ -9,7 +9,7 @@ use super::messages::{self, Merged, Note};
 use super::moves;
 use super::others::{self, Other, Placed};
 use super::places::{self, Places};
-use super::settle::{Deleted, Folder, Group};
+use super::settle::{Folder, Group};
 use super::slots::{self, Slot};
 use super::source::{MergeError, Trees};
 use crate::maildir::{Oid, Op, TreePath};
@@ -42,7 +42,8 @@ pub(super) struct Settled {
 /// Merges two trees. The result is the same tree, whichever of them is called left; where one side did nothing, it is the other side's, but for UIDs that
 /// `deleted` forbids.
 ///
-/// `deleted` tells what (UIDVALIDITY, UIDNEXT) a folder had before a side (0 is left) deleted it, if that is known: see [`super::World::uids_before`].
+/// `deleted` tells what UIDNEXT a folder had under a UIDVALIDITY before a side (0 is left) deleted it, if that is known: see
+/// [`super::World::uid_next_before`].
 ///
 /// # Errors
 /// Where an object cannot be read, or is not one that mailbraid writes.
@@ -50,7 +51,7 @@ pub fn three_way<T: Trees>(
     trees: &T,
     base: Option<Oid>,
     sides: [Oid; 2],
-    deleted: &mut dyn FnMut(usize, &TreePath) -> Result<Deleted, T::Error>,
+    deleted: &mut dyn FnMut(usize, &TreePath, u32) -> Result<Option<u32>, T::Error>,
 ) -> Result<Merge, MergeError<T::Error>> {
     if sides[0] == sides[1] {
         return Ok(Merge::default());
@@ -70,7 +71,7 @@ pub(super) fn settle<T: Trees>(
     trees: &T,
     base: Option<Oid>,
     sides: [Oid; 2],
-    deleted: &mut dyn FnMut(usize, &TreePath) -> Result<Deleted, T::Error>,
+    deleted: &mut dyn FnMut(usize, &TreePath, u32) -> Result<Option<u32>, T::Error>,
 ) -> Result<Settled, MergeError<T::Error>> {
     let mut whole = Whole::new();
     loop {

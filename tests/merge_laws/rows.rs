@@ -169,7 +169,7 @@ fn a_deleted_folder_returns_with_only_the_new_mail() {
          X/cur/m1:2,S 1
          X/new/m6 6
          Y/ 8/3 h",
-        Some((9, 6)),
+        Some(6),
         "X/ 9/7 g
          X/new/m6 6
          Y/ 8/3 h",

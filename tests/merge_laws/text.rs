@@ -149,8 +149,8 @@ pub struct Case {
     pub memory: Memory,
     pub base: Option<Oid>,
     pub sides: [Oid; 2],
-    /// UIDVALIDITY and UIDNEXT that every deleted folder had.
-    pub deleted: Option<(u32, u32)>,
+    /// UIDNEXT that every deleted folder had.
+    pub deleted: Option<u32>,
 }
 
 impl Case {
@@ -171,7 +171,8 @@ impl Case {
         let mut results = Vec::new();
         for sides in [self.sides, [self.sides[1], self.sides[0]]] {
             let deleted = self.deleted;
-            let merge = three_way(&self.memory, self.base, sides, &mut |_, _| Ok(deleted)).unwrap();
+            let merge =
+                three_way(&self.memory, self.base, sides, &mut |_, _, _| Ok(deleted)).unwrap();
             let tree = self
                 .memory
                 .build(Some(sides[merge.side]), &merge.ops)
@@ -196,13 +197,13 @@ pub fn expect(base: &str, left: &str, right: &str, expected: &str) -> Vec<Confli
     expect_after(base, left, right, None, expected)
 }
 
-/// The same, where the deleted folder had this UIDVALIDITY and UIDNEXT.
+/// The same, where the deleted folder had this UIDNEXT.
 #[track_caller]
 pub fn expect_after(
     base: &str,
     left: &str,
     right: &str,
-    deleted: Option<(u32, u32)>,
+    deleted: Option<u32>,
     expected: &str,
 ) -> Vec<Conflict> {
     let mut case = Case::new(base, left, right);

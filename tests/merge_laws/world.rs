@@ -386,12 +386,13 @@ impl World for Memory {
         Ok(best)
     }
 
-    fn uids_before(
+    fn uid_next_before(
         &self,
         heads: &[Oid],
         bases: &[Oid],
         path: &TreePath,
-    ) -> Result<Option<(u32, u32)>, Infallible> {
+        validity: u32,
+    ) -> Result<Option<u32>, Infallible> {
         let (heads, bases) = (self.ancestors(heads), self.ancestors(bases));
         let own: Vec<u64> = heads
             .iter()
@@ -401,7 +402,7 @@ impl World for Memory {
         let known = self.numbered(&own).into_iter().filter_map(|commit| {
             let dir = &self.dirs[&self.commits[&commit].tree];
             let facts = dir.at(path)?.facts.as_ref()?;
-            Some((facts.uid_validity, facts.uid_next))
+            (facts.uid_validity == validity).then_some(facts.uid_next)
         });
         Ok(known.max())
     }

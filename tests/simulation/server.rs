@@ -27,11 +27,13 @@ pub struct Fate {
 pub struct Ledger {
     pub fates: BTreeMap<Oid, Fate>,
     serial: usize,
-    /// UIDVALIDITY values by the name they were given to.
-    issued: BTreeMap<(TreePath, u32), usize>,
-    /// Names that two nodes gave the same UIDVALIDITY while they could not see each other. Nobody can tell such folders apart once one of them is gone, so none is renamed
-    /// or deleted here.
-    twice: BTreeSet<TreePath>,
+    /// UIDVALIDITY values, and the node that gave each.
+    issued: BTreeMap<u32, usize>,
+    /// Folders have been renamed or deleted.
+    reshaped: bool,
+    /// Two nodes gave the same UIDVALIDITY while they could not see each other. Nobody can tell two such folders apart that come to one name one after the other, so
+    /// none is renamed or deleted from then on.
+    twice: bool,
 }
 
 /// One action of a program on a node.
@@ -176,7 +178,7 @@ impl Server<'_> {
         };
         let mut facts = self.facts(&folder);
         if facts.uid_validity == 0 {
-            self.issue(&folder, &mut facts);
+            self.issue(&mut facts);
             self.set_facts(&folder, facts);
         }
         let mut without: Vec<(Vec<u8>, &str)> = Vec::new();
@@ -204,24 +206,23 @@ impl Server<'_> {
     }
 
     /// Gives a folder a UIDVALIDITY and a GUID, as `dovecot-uidvalidity` has it.
-    fn issue(&mut self, folder: &TreePath, facts: &mut MailboxFacts) {
+    fn issue(&mut self, facts: &mut MailboxFacts) {
         let mut root = self.facts(&TreePath::root());
         let clock = u32::try_from(self.now + self.node.skew).unwrap_or(0) / 8;
         let mut validity = clock.max(root.uid_validity_issued + 1);
-        let claim = |validity| (folder.clone(), validity);
         while self
             .ledger
             .issued
-            .get(&claim(validity))
+            .get(&validity)
             .is_some_and(|by| *by != self.index)
         {
-            if self.random.one_in(8) {
-                self.ledger.twice.insert(folder.clone());
+            if !self.ledger.reshaped && self.random.one_in(8) {
+                self.ledger.twice = true;
                 break;
             }
             validity += 1;
         }
-        self.ledger.issued.insert(claim(validity), self.index);
+        self.ledger.issued.insert(validity, self.index);
         root.uid_validity_issued = validity;
         root.uid_next = root.uid_next.max(1);
         self.set_facts(&TreePath::root(), root);
@@ -359,16 +360,15 @@ impl Server<'_> {
         }
         if !self.random.one_in(4) {
             let mut facts = MailboxFacts::default();
-            self.issue(&path, &mut facts);
+            self.issue(&mut facts);
             self.set_facts(&path, facts);
         }
     }
 
     fn a_changeable_folder(&mut self) -> Option<(TreePath, Rc<Dir>)> {
         let (path, dir) = self.a_folder()?;
-        let mut twice = self.ledger.twice.iter();
-        let fixed = path.name() == b"INBOX"
-            || twice.any(|other| other.is_within(&path) || path.is_within(other));
+        let fixed = path.name() == b"INBOX" || self.ledger.twice;
+        self.ledger.reshaped |= !fixed;
         (!fixed).then_some((path, dir))
     }
 
@@ -376,7 +376,7 @@ impl Server<'_> {
         let Some((path, dir)) = self.a_changeable_folder() else {
             return;
         };
-        // What UIDs the folder has given must be in the history: see `World::uids_before`.
+        // What UIDs the folder has given must be in the history: see `World::uid_next_before`.
         self.node.commit(self.memory, self.now);
         self.delete_dir(&path, &path, &dir);
     }
