@@ -146,7 +146,8 @@ pub const WRITE_REST: Duration = Duration::from_secs(1);
 /// Longest request on the control socket.
 pub const CONTROL_LINE: u64 = 64 * 1024;
 
-/// Threads that serve FUSE requests: more than the processors of a small server, because a delivery waits for the disk.
+/// Threads that serve FUSE requests. One of them waits for the disk where a delivery is alone; more deliveries are answered by the journal's own
+/// thread, and nobody waits.
 pub const FUSE_THREADS: usize = 4;
 
 /// How long a stopping daemon waits for open files before it commits and ends without them.

@@ -60,6 +60,11 @@ pub struct FsOptions {
     pub assign_uids: bool,
 }
 
+/// The record that an operation's answer waits for, if it waits for one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "an operation is acknowledged only once this was waited for"]
+pub struct Pending(Option<u64>);
+
 /// Tells the kernel that what it remembers is no longer so. Called from a thread of its own, never under a lock.
 pub trait Invalidator: Send + Sync {
     /// A name stands for something else, or for nothing.
@@ -282,18 +287,46 @@ impl Fs {
         Ok(seq)
     }
 
-    /// Waits for a record as the policy asks. Without the lock.
-    fn settle(&self, seq: Option<u64>, delivery: bool) -> Result<(), FsError> {
-        let Some(seq) = seq else { return Ok(()) };
-        let wait = match self.options.durability {
+    /// What an operation's answer waits for, by the policy.
+    fn pending(&self, seq: Option<u64>, delivery: bool) -> Pending {
+        let waits = match self.options.durability {
             Durability::Strict => true,
             Durability::Delivery => delivery,
             Durability::Relaxed => false,
         };
-        if wait {
-            self.backing.wait_durable(seq)?;
+        Pending(seq.filter(|_| waits))
+    }
+
+    /// Waits for a record as the policy asks. Without the lock.
+    fn settle(&self, seq: Option<u64>, delivery: bool) -> Result<(), FsError> {
+        self.wait(self.pending(seq, delivery))
+    }
+
+    /// Waits until an operation may be answered.
+    ///
+    /// # Errors
+    /// Where the disk failed.
+    pub fn wait(&self, pending: Pending) -> Result<(), FsError> {
+        match pending.0 {
+            Some(seq) => Ok(self.backing.wait_durable(seq)?),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Has `then` called, on whatever thread, once an operation may be answered, with what [`Fs::wait`] would return. `then` must not wait
+    /// for anything.
+    pub fn when_durable(
+        &self,
+        pending: Pending,
+        then: impl FnOnce(Result<(), FsError>) + Send + 'static,
+    ) {
+        match pending.0 {
+            Some(seq) => self.backing.when_durable(
+                seq,
+                Box::new(move |outcome| then(outcome.map_err(FsError::Io))),
+            ),
+            None => then(Ok(())),
+        }
     }
 
     fn has_committed_name(&self, space: &Space, ino: Ino) -> Result<bool, FsError> {

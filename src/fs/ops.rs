@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::node::{Body, Content, Ino, Listing, Marks, Name, Node, Stat, Time};
 use super::space::Space;
-use super::{Durability, Fs, FsError, is_local, node};
+use super::{Durability, Fs, FsError, Pending, is_local, node};
 use crate::limits;
 use crate::maildir::class::{PathClass, classify, classify_dir};
 use crate::maildir::{self, Attrs, Op};
@@ -356,6 +356,14 @@ impl Fs {
     /// # Errors
     /// Where the disk failed.
     pub fn fsync(&self, ino: Ino) -> Result<(), FsError> {
+        self.wait(self.begin_fsync(ino)?)
+    }
+
+    /// [`Fs::fsync`] up to what its answer waits for.
+    ///
+    /// # Errors
+    /// Where the disk failed.
+    pub fn begin_fsync(&self, ino: Ino) -> Result<Pending, FsError> {
         let (content, dirty, last_seq) = {
             let space = self.space.lock();
             let file = space.file(ino)?;
@@ -371,10 +379,7 @@ impl Fs {
         if let Content::Local(Some(file)) = content {
             file.sync_all()?;
         }
-        if last > 0 {
-            self.backing.wait_durable(last)?;
-        }
-        Ok(())
+        Ok(Pending((last > 0).then_some(last)))
     }
 
     /// Makes the entries of a directory durable.
@@ -382,11 +387,16 @@ impl Fs {
     /// # Errors
     /// Where the disk failed.
     pub fn fsyncdir(&self, ino: Ino) -> Result<(), FsError> {
+        self.wait(self.begin_fsyncdir(ino)?)
+    }
+
+    /// [`Fs::fsyncdir`] up to what its answer waits for.
+    ///
+    /// # Errors
+    /// Where the inode is gone.
+    pub fn begin_fsyncdir(&self, ino: Ino) -> Result<Pending, FsError> {
         let last = self.space.lock().node(ino)?.last_seq;
-        if last > 0 {
-            self.backing.wait_durable(last)?;
-        }
-        Ok(())
+        Ok(Pending((last > 0).then_some(last)))
     }
 
     /// The creator has closed the file: what it wrote in a committed place goes into the journal.

@@ -14,7 +14,7 @@ use super::content::Sealed;
 use super::node::{self, Content, Ino, Marks, Stat};
 use super::space::Space;
 use super::understood::Event;
-use super::{Fs, FsError, RenameFlags, adopt, attrs_of, is_local};
+use super::{Fs, FsError, Pending, RenameFlags, adopt, attrs_of, is_local};
 use crate::limits;
 use crate::maildir::class::{PathClass, classify, classify_dir};
 use crate::maildir::{Op, TreePath, name};
@@ -39,6 +39,21 @@ impl Fs {
         new_name: &[u8],
         flags: RenameFlags,
     ) -> Result<(), FsError> {
+        self.wait(self.begin_rename(parent, name, new_parent, new_name, flags)?)
+    }
+
+    /// [`Fs::rename`] up to what its answer waits for.
+    ///
+    /// # Errors
+    /// As `rename(2)`.
+    pub fn begin_rename(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new_parent: Ino,
+        new_name: &[u8],
+        flags: RenameFlags,
+    ) -> Result<Pending, FsError> {
         self.writable()?;
         self.ensure_loaded(parent)?;
         self.ensure_loaded(new_parent)?;
@@ -68,13 +83,14 @@ impl Fs {
                 (ino, replaced, space.is_dir(ino)?, to_class, from_class)
             };
             if replaced == Some(ino) {
-                return Ok(());
+                return Ok(Pending(None));
             }
             if is_dir {
                 if let Some(replaced) = replaced {
                     self.ensure_loaded(replaced)?;
                 }
-                return self.rename_dir(ino, from, to);
+                self.rename_dir(ino, from, to)?;
+                return Ok(Pending(None));
             }
             if let Some(replaced) = replaced
                 && is_local(to_class)
@@ -97,7 +113,7 @@ impl Fs {
                     self.stale_name(new_parent, asked);
                     self.stale_name(new_parent, new_name);
                 }
-                return self.settle(done.seq, done.delivery);
+                return Ok(self.pending(done.seq, done.delivery));
             }
         }
     }
@@ -316,6 +332,21 @@ impl Fs {
     /// # Errors
     /// As `link(2)`.
     pub fn link(&self, ino: Ino, new_parent: Ino, new_name: &[u8]) -> Result<Stat, FsError> {
+        let (stat, pending) = self.begin_link(ino, new_parent, new_name)?;
+        self.wait(pending)?;
+        Ok(stat)
+    }
+
+    /// [`Fs::link`] up to what its answer waits for.
+    ///
+    /// # Errors
+    /// As `link(2)`.
+    pub fn begin_link(
+        &self,
+        ino: Ino,
+        new_parent: Ino,
+        new_name: &[u8],
+    ) -> Result<(Stat, Pending), FsError> {
         self.writable()?;
         self.ensure_loaded(new_parent)?;
         self.before_place(new_parent, new_name)?;
@@ -407,8 +438,7 @@ impl Fs {
             space.node_mut(ino)?.lookups += 1;
             let stat = self.stat_of(&space, ino)?;
             drop(space);
-            self.settle(seq, is_message(&new))?;
-            return Ok(stat);
+            return Ok((stat, self.pending(seq, is_message(&new))));
         }
     }
 }

@@ -15,7 +15,7 @@ use fuser::{
 };
 use log::error;
 
-use crate::fs::{self, Fs, FsError, Kind, SetAttr, Stat, Time};
+use crate::fs::{self, Fs, FsError, Kind, Pending, SetAttr, Stat, Time};
 
 /// The kernel may keep what it was told for this long: changes from elsewhere are invalidated.
 const TTL: Duration = Duration::from_secs(1 << 30);
@@ -39,6 +39,16 @@ impl Adapter {
             fs,
             opens_alone: false,
             opens_dirs_alone: false,
+        }
+    }
+
+    /// Answers once the operation is durable, where it waits for that; the thread goes on to the next request meanwhile.
+    fn answer(&self, what: &'static str, reply: ReplyEmpty, begun: Result<Pending, FsError>) {
+        match begun {
+            Ok(pending) => self
+                .fs
+                .when_durable(pending, move |outcome| done(what, reply, outcome)),
+            Err(failed) => reply.error(errno(what, &failed)),
         }
     }
 }
@@ -280,14 +290,14 @@ impl Filesystem for Adapter {
         if !flags.is_empty() && !no_replace {
             return reply.error(Errno::EINVAL);
         }
-        let renamed = self.fs.rename(
+        let begun = self.fs.begin_rename(
             parent.0,
             name.as_bytes(),
             newparent.0,
             newname.as_bytes(),
             fs::RenameFlags { no_replace },
         );
-        done("rename", reply, renamed);
+        self.answer("rename", reply, begun);
     }
 
     fn link(
@@ -298,11 +308,12 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        entry(
-            "link",
-            reply,
-            self.fs.link(ino.0, newparent.0, newname.as_bytes()),
-        );
+        match self.fs.begin_link(ino.0, newparent.0, newname.as_bytes()) {
+            Ok((stat, pending)) => self.fs.when_durable(pending, move |outcome| {
+                entry("link", reply, outcome.map(|()| stat));
+            }),
+            Err(failed) => reply.error(errno("link", &failed)),
+        }
     }
 
     fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -379,7 +390,7 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        done("fsync", reply, self.fs.fsync(ino.0));
+        self.answer("fsync", reply, self.fs.begin_fsync(ino.0));
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -420,7 +431,7 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        done("fsyncdir", reply, self.fs.fsyncdir(ino.0));
+        self.answer("fsyncdir", reply, self.fs.begin_fsyncdir(ino.0));
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {

@@ -8,6 +8,9 @@ use crate::maildir::{Entry, HashKind, MailboxFacts, Oid, Op};
 
 pub use crate::maildir::Change;
 
+/// What is to be done once a record is durable, or never will be.
+pub type WhenDurable = Box<dyn FnOnce(io::Result<()>) + Send>;
+
 /// What the live tree needs of the store. Methods may be called from any thread; those that touch the disk say so.
 pub trait Backing: Send + Sync {
     /// The repository's hash function.
@@ -59,6 +62,12 @@ pub trait Backing: Send + Sync {
     /// # Errors
     /// `EIO` where the sync failed: the store is poisoned from then on.
     fn wait_durable(&self, seq: u64) -> io::Result<()>;
+
+    /// Has `then` called, on whatever thread, once [`Backing::wait_durable`] would return, with what it would return: a thread that serves
+    /// the mount need not wait itself. Called without any lock; `then` must not wait for anything.
+    fn when_durable(&self, seq: u64, then: WhenDurable) {
+        then(self.wait_durable(seq));
+    }
 
     /// The directory for server-local files: `local/tree`, which mirrors the paths of the mount.
     fn local_tree(&self) -> &Path;

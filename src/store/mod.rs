@@ -33,7 +33,7 @@ use log::{error, info};
 use parking_lot::Mutex;
 
 pub use crate::maildir::{Entry, EntryKind};
-pub use backing::{Backing, Change, LiveView};
+pub use backing::{Backing, Change, LiveView, WhenDurable};
 pub use error::StoreError;
 pub use layout::Layout;
 pub use lock::Lock;
@@ -305,6 +305,13 @@ impl Backing for Store {
         self.journal
             .wait_durable(seq)
             .map_err(|error| to_io(&error))
+    }
+
+    fn when_durable(&self, seq: u64, then: WhenDurable) {
+        self.journal.when_durable(
+            seq,
+            Box::new(move |outcome| then(outcome.map_err(|error| to_io(&error)))),
+        );
     }
 
     fn local_tree(&self) -> &Path {
