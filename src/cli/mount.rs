@@ -259,25 +259,26 @@ fn start_signals(
     std::thread::Builder::new()
         .name("mb-signal".to_owned())
         .spawn(move || {
-            for signal in signals.forever() {
-                info!("signal {signal}: unmounting {}", mountpoint.display());
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-                if let Err(error) = fuse::unmount(&mountpoint) {
-                    warn!("{}: {error}", mountpoint.display());
-                }
-                if end.recv_timeout(limits::STOP_WAIT).is_ok() {
-                    return;
-                }
-                warn!(
-                    "files are still open below {}; committing and ending all the same",
-                    mountpoint.display()
-                );
-                if let (Some(fs), Some(store)) = (fs.upgrade(), store.upgrade()) {
-                    let _ = fs::remove_file(store.layout().control());
-                    finish(&fs, &store);
-                }
-                std::process::exit(0);
+            let Some(signal) = signals.forever().next() else {
+                return;
+            };
+            info!("signal {signal}: unmounting {}", mountpoint.display());
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            if let Err(error) = fuse::unmount(&mountpoint) {
+                warn!("{}: {error}", mountpoint.display());
             }
+            if end.recv_timeout(limits::STOP_WAIT).is_ok() {
+                return;
+            }
+            warn!(
+                "files are still open below {}; committing and ending all the same",
+                mountpoint.display()
+            );
+            if let (Some(fs), Some(store)) = (fs.upgrade(), store.upgrade()) {
+                let _ = fs::remove_file(store.layout().control());
+                finish(&fs, &store);
+            }
+            std::process::exit(0);
         })?;
     Ok(())
 }
