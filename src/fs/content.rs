@@ -234,11 +234,16 @@ impl Fs {
         }
     }
 
-    fn scratch_file(&self) -> Result<(File, PathBuf), FsError> {
+    /// A fresh path for a scratch file.
+    pub(super) fn scratch_path(&self) -> PathBuf {
         let number = self
             .scratch_files
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = self.backing.spill_dir().join(format!("scratch-{number}"));
+        self.backing.spill_dir().join(format!("scratch-{number}"))
+    }
+
+    pub(super) fn scratch_file(&self) -> Result<(File, PathBuf), FsError> {
+        let path = self.scratch_path();
         let file = OpenOptions::new()
             .read(true)
             .write(true)

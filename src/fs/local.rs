@@ -1,5 +1,6 @@
 //! Server-local files: plain files in the store's `local/tree`, under the path they have in the mount.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +26,20 @@ pub struct Found {
     pub size: u64,
     /// Last change.
     pub mtime: (i64, u32),
+    /// Further names of the same file, in the same directory.
+    pub others: Vec<Vec<u8>>,
+}
+
+impl Found {
+    fn new(name: Vec<u8>, metadata: &fs::Metadata) -> Self {
+        Self {
+            name,
+            is_dir: metadata.is_dir(),
+            size: metadata.len(),
+            mtime: (metadata.mtime(), metadata.mtime_nsec() as u32),
+            others: Vec::new(),
+        }
+    }
 }
 
 impl LocalTree {
@@ -42,10 +57,11 @@ impl LocalTree {
         self.root.join(std::ffi::OsStr::from_bytes(path.as_bytes()))
     }
 
-    /// What lies in a directory; nothing where there is none.
+    /// What lies in a directory; nothing where there is none. Names of one file are listed together; a file that has names in other
+    /// directories too is copied first, for those are loaded on their own, and must not write to it unseen.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Where it cannot be read or copied.
     pub fn list(&self, dir: &TreePath) -> io::Result<Vec<Found>> {
         let listing = match fs::read_dir(self.at(dir)) {
             Ok(listing) => listing,
@@ -53,17 +69,45 @@ impl LocalTree {
             Err(error) => return Err(error),
         };
         let mut found = Vec::new();
+        let mut linked: HashMap<u64, (u64, Found)> = HashMap::new();
         for entry in listing {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            found.push(Found {
-                name: entry.file_name().as_bytes().to_vec(),
-                is_dir: metadata.is_dir(),
-                size: metadata.len(),
-                mtime: (metadata.mtime(), metadata.mtime_nsec() as u32),
-            });
+            let name = entry.file_name().as_bytes().to_vec();
+            if metadata.is_file() && metadata.nlink() > 1 {
+                if let Some((_, first)) = linked.get_mut(&metadata.ino()) {
+                    first.others.push(name);
+                    continue;
+                }
+                linked.insert(
+                    metadata.ino(),
+                    (metadata.nlink(), Found::new(name, &metadata)),
+                );
+            } else {
+                found.push(Found::new(name, &metadata));
+            }
+        }
+        for (nlink, file) in linked.into_values() {
+            if nlink > file.others.len() as u64 + 1 {
+                self.part(dir, &file)?;
+            }
+            found.push(file);
         }
         Ok(found)
+    }
+
+    /// Makes a file that has names elsewhere a file of its own here.
+    fn part(&self, dir: &TreePath, file: &Found) -> io::Result<()> {
+        let first = self.at(&dir.join(&file.name));
+        let copy = self.at(&dir.join(b".mailbraid-copy"));
+        fs::copy(&first, &copy)?;
+        super::crossing::set_mtime(&File::open(&copy)?, file.mtime)?;
+        for name in &file.others {
+            let other = self.at(&dir.join(name));
+            fs::remove_file(&other)?;
+            fs::hard_link(&copy, &other)?;
+        }
+        fs::rename(copy, first)
     }
 
     /// Opens an existing file for reading and writing.
@@ -126,16 +170,16 @@ impl LocalTree {
         }
     }
 
-    /// Gives a file a second name.
+    /// Moves a file from outside to `to`; what is there is replaced.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn link(&self, from: &TreePath, to: &TreePath) -> io::Result<()> {
-        let (from, to) = (self.at(from), self.at(to));
+    pub fn place(&self, from: &Path, to: &TreePath) -> io::Result<()> {
+        let to = self.at(to);
         if let Some(dir) = to.parent() {
             fs::create_dir_all(dir)?;
         }
-        fs::hard_link(from, to)
+        fs::rename(from, to)
     }
 
     /// Removes a file.

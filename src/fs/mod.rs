@@ -10,6 +10,7 @@
 //!   synced, closed by its creator, renamed or linked, or at rest for [`crate::limits::WRITE_REST`].
 
 mod content;
+mod crossing;
 mod error;
 mod listings;
 mod live;
@@ -34,7 +35,7 @@ pub use node::{Ino, Kind, Name, ROOT, Stat, Time};
 pub use ops::{RenameFlags, SetAttr, StatFs};
 pub use understood::asks_each_time;
 
-use crate::maildir::class::{PathClass, classify, classify_dir};
+use crate::maildir::class::{PathClass, classify, place};
 use crate::maildir::{Attrs, Op, TreePath};
 use crate::store::{Backing, EntryKind};
 use listings::Recent;
@@ -210,14 +211,14 @@ impl Fs {
 
     /// Adds a directory's server-local files to its loaded entries.
     fn add_local(&self, space: &mut Space, ino: Ino, path: &TreePath) -> Result<(), FsError> {
+        let place = place(path);
         for found in self.local.list(path)? {
-            let below = path.join(&found.name);
-            if !is_local(if found.is_dir {
-                classify_dir(&below)
+            let class = if found.is_dir {
+                place.dir(&found.name)
             } else {
-                classify(&below)
-            }) || space.child(ino, &found.name)?.is_some()
-            {
+                place.file(&found.name)
+            };
+            if !is_local(class) || space.child(ino, &found.name)?.is_some() {
                 continue;
             }
             let node = if found.is_dir {
@@ -228,8 +229,13 @@ impl Fs {
             };
             let child = space.add(node);
             space.attach(ino, &found.name, child, found.mtime)?;
+            for other in &found.others {
+                if is_local(place.file(other)) && space.child(ino, other)?.is_none() {
+                    space.attach(ino, other, child, found.mtime)?;
+                }
+            }
             if found.is_dir {
-                self.add_local(space, child, &below)?;
+                self.add_local(space, child, &path.join(&found.name))?;
             }
         }
         Ok(())
@@ -373,7 +379,8 @@ impl Fs {
             let paths: Vec<_> = self
                 .names_of_class(&space, ino, |class| class == PathClass::Committed)?
                 .collect();
-            let mut last = None;
+            // The first record brings the content, the others refer to it.
+            let (mut first, mut last) = (None, None);
             let mut how = sealed.content.clone();
             for (path, attrs) in paths {
                 let op = Op::Put {
@@ -383,9 +390,11 @@ impl Fs {
                     attrs,
                 };
                 last = Some(self.append(&mut space, &op, &[ino])?);
+                first = first.or(last);
             }
-            if let Some(seq) = last {
-                adopt(&mut space, ino, sealed, seq)?;
+            if let Some(seq) = first {
+                let stays_local = self.local_name(&space, ino)?.is_some();
+                adopt(&mut space, ino, sealed, seq, stays_local)?;
             }
             space.file_mut(ino)?.dirty = false;
             space.dirty.retain(|other| *other != ino);
@@ -397,8 +406,11 @@ impl Fs {
     pub fn commit_rested(&self, all: bool) {
         self.read_rested(all);
         let rested: Vec<Ino> = {
-            let space = self.space.lock();
+            let mut space = self.space.lock();
             let now = node::now();
+            let mut dirty = std::mem::take(&mut space.dirty);
+            dirty.retain(|ino| space.file(*ino).is_ok_and(|file| file.dirty));
+            space.dirty = dirty;
             space
                 .dirty
                 .iter()
@@ -434,18 +446,21 @@ fn attrs_of(space: &Space, ino: Ino, marks: &Marks) -> Result<Attrs, FsError> {
     })
 }
 
-/// After record `seq` brought sealed content: the inode reads it from there.
-fn adopt(space: &mut Space, ino: Ino, sealed: content::Sealed, seq: u64) -> Result<(), FsError> {
+/// After record `seq` brought sealed content: the inode reads it from there, unless it stays a plain file.
+fn adopt(
+    space: &mut Space,
+    ino: Ino,
+    sealed: content::Sealed,
+    seq: u64,
+    stays_local: bool,
+) -> Result<(), FsError> {
     let file = space.file_mut(ino)?;
     file.oid = Some(sealed.oid);
-    let spilled_scratch = match (&sealed.content, sealed.then) {
-        (crate::maildir::Content::Existing, _) => return Ok(()),
-        (_, Some(then)) => std::mem::replace(&mut file.content, then),
-        // Server-local content stays where it is.
-        (_, None) if matches!(file.content, Content::Local(_)) => return Ok(()),
-        (_, None) => std::mem::replace(&mut file.content, Content::Pending(seq)),
-    };
-    if let Content::Scratch(_, path) = spilled_scratch {
+    if sealed.content == crate::maildir::Content::Existing || stays_local {
+        return Ok(());
+    }
+    let then = sealed.then.unwrap_or(Content::Pending(seq));
+    if let Content::Scratch(_, path) = std::mem::replace(&mut file.content, then) {
         let _ = std::fs::remove_file(path);
     }
     space.pending.push_back((seq, ino));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::crossing::set_mtime;
 use super::node::{Body, Content, Ino, Listing, Marks, Name, Node, Stat, Time};
 use super::space::Space;
 use super::{Durability, Fs, FsError, Pending, is_local, node};
@@ -267,23 +268,6 @@ impl Fs {
         Ok(())
     }
 
-    /// Removes a name of a plain file. The content stays readable: through the open file, or in memory where a name of another class remains.
-    pub(super) fn leave_local(
-        &self,
-        space: &mut Space,
-        ino: Ino,
-        path: &maildir::TreePath,
-    ) -> Result<(), FsError> {
-        let file = space.file(ino)?;
-        if matches!(file.content, Content::Local(None)) {
-            // Somebody may have it open in the kernel alone: keep a descriptor as long as the inode lives.
-            let open = Arc::new(self.local.open(path)?);
-            space.file_mut(ino)?.content = Content::Local(Some(open));
-        }
-        self.local.unlink(path)?;
-        Ok(())
-    }
-
     /// Changes attributes.
     ///
     /// # Errors
@@ -337,16 +321,11 @@ impl Fs {
                 }
             }
         }
-        let local = match &space.file(ino)?.content {
-            Content::Local(_) => self.local_name(&space, ino)?,
-            _ => None,
-        };
+        let is_local = matches!(space.file(ino)?.content, Content::Local(_));
         space.node_mut(ino)?.ctime = node::now();
         drop(space);
-        if let Some(path) = local {
-            let time =
-                std::time::UNIX_EPOCH + std::time::Duration::new(mtime.0.max(0) as u64, mtime.1);
-            self.local.open(&path)?.set_modified(time)?;
+        if is_local {
+            set_mtime(&*self.open_local(ino)?, mtime)?;
         }
         self.settle(seq, false)
     }

@@ -8,15 +8,13 @@
 //!
 //! A link is the same without what removes.
 
-use std::sync::Arc;
-
 use super::content::Sealed;
-use super::node::{self, Content, Ino, Marks, Stat};
+use super::crossing::Staged;
+use super::node::{self, Ino, Marks, Stat};
 use super::space::Space;
 use super::understood::Event;
 use super::{Fs, FsError, Pending, RenameFlags, adopt, attrs_of, is_local};
-use crate::limits;
-use crate::maildir::class::{PathClass, classify, classify_dir};
+use crate::maildir::class::{PathClass, classify, classify_dir, place};
 use crate::maildir::{Op, TreePath, name};
 
 /// One end of a rename.
@@ -82,22 +80,17 @@ impl Fs {
                 let from_class = classify(&space.path(parent)?.join(name));
                 (ino, replaced, space.is_dir(ino)?, to_class, from_class)
             };
-            if replaced == Some(ino) {
-                return Ok(Pending(None));
-            }
             if is_dir {
-                if let Some(replaced) = replaced {
+                if let Some(replaced) = replaced
+                    && self.space.lock().is_dir(replaced)?
+                {
                     self.ensure_loaded(replaced)?;
                 }
                 self.rename_dir(ino, from, to)?;
                 return Ok(Pending(None));
             }
-            if let Some(replaced) = replaced
-                && is_local(to_class)
-                && !self.space.lock().is_dir(replaced)?
-            {
-                // Whoever has it open goes on reading it.
-                self.open_local(replaced)?;
+            if replaced == Some(ino) {
+                return Ok(Pending(None));
             }
             let dirty = self.space.lock().file(ino)?.dirty;
             if dirty {
@@ -108,7 +101,12 @@ impl Fs {
                 (_, PathClass::Committed) => Some(self.seal(ino)?),
                 _ => None,
             };
-            if let Some(done) = self.rename_file(ino, from, to, sealed)? {
+            let staged = if is_local(to_class) {
+                self.stage(ino)?
+            } else {
+                None
+            };
+            if let Some(done) = self.rename_file(ino, from, to, sealed, staged)? {
                 if kept.is_some() {
                     self.stale_name(new_parent, asked);
                     self.stale_name(new_parent, new_name);
@@ -125,6 +123,7 @@ impl Fs {
         from: End<'_>,
         to: End<'_>,
         sealed: Option<Sealed>,
+        staged: Option<Staged>,
     ) -> Result<Option<Done>, FsError> {
         let mut space = self.space.lock();
         if space.child(from.parent, from.name)? != Some(ino) {
@@ -153,7 +152,11 @@ impl Fs {
                 return Ok(Some(Done::default()));
             }
             if space.is_dir(replaced)? {
-                return Err(FsError::IsDir);
+                return Err(if space.is_within(from.parent, replaced) {
+                    FsError::NotEmpty
+                } else {
+                    FsError::IsDir
+                });
             }
         }
         let touched = [from.parent, to.parent, ino];
@@ -190,41 +193,38 @@ impl Fs {
                     attrs: attrs_of(&space, ino, &marks)?,
                 };
                 let seq = self.append(&mut space, &op, &touched)?;
+                let stays_local = self.has_other_local_name(&space, ino, &old)?;
+                adopt(&mut space, ino, sealed, seq, stays_local)?;
                 if is_local(old_class) {
-                    self.to_memory(&mut space, ino)?;
                     self.local.unlink(&old)?;
                 }
-                adopt(&mut space, ino, sealed, seq)?;
                 done.seq = Some(seq);
                 done.delivery = is_message(&new);
             }
             (_, PathClass::Scratch) => {
                 if is_local(old_class) {
-                    self.to_memory(&mut space, ino)?;
-                    self.local.unlink(&old)?;
+                    self.local_to_scratch(&mut space, ino, &old)?;
                 } else if old_class == PathClass::Committed {
                     let op = Op::Remove { path: old.clone() };
                     done.seq = Some(self.append(&mut space, &op, &touched)?);
                 }
             }
             (_, PathClass::ServerLocal | PathClass::Understood) => {
+                if !is_local(old_class) && !self.can_enter_local(&space, ino, staged.as_ref())? {
+                    return Ok(None);
+                }
+                if let Some(replaced) = replaced {
+                    // Whoever has it open goes on reading it.
+                    self.keep_open(&mut space, replaced, &new)?;
+                }
                 if is_local(old_class) {
                     self.local.rename(&old, &new)?;
                 } else {
-                    drop(space);
-                    let bytes = self.read_all(ino)?;
-                    space = self.space.lock();
-                    if space.child(from.parent, from.name)? != Some(ino) {
-                        return Ok(None);
-                    }
-                    let open = Arc::new(self.local.write(&new, &bytes)?);
                     if old_class == PathClass::Committed {
                         let op = Op::Remove { path: old.clone() };
                         done.seq = Some(self.append(&mut space, &op, &touched)?);
                     }
-                    let mtime = space.node(ino)?.mtime;
-                    set_file_mtime(&open, mtime)?;
-                    space.file_mut(ino)?.content = Content::Local(Some(open));
+                    self.enter_local(&mut space, ino, &new, staged)?;
                 }
             }
         }
@@ -256,22 +256,6 @@ impl Fs {
         Ok(Some(done))
     }
 
-    /// Reads a plain file's content into memory: its name is about to leave the local tree.
-    fn to_memory(&self, space: &mut Space, ino: Ino) -> Result<(), FsError> {
-        let open = match &space.file(ino)?.content {
-            Content::Local(Some(open)) => Arc::clone(open),
-            Content::Local(None) => {
-                let path = self.local_name(space, ino)?.ok_or(FsError::NotFound)?;
-                Arc::new(self.local.open(&path)?)
-            }
-            _ => return Ok(()),
-        };
-        let mut bytes = vec![0; space.file(ino)?.size as usize];
-        std::os::unix::fs::FileExt::read_exact_at(&*open, &mut bytes, 0)?;
-        space.file_mut(ino)?.content = Content::Memory(Arc::new(bytes));
-        Ok(())
-    }
-
     fn rename_dir(&self, ino: Ino, from: End<'_>, to: End<'_>) -> Result<(), FsError> {
         self.ensure_loaded(ino)?;
         let mut space = self.space.lock();
@@ -280,18 +264,13 @@ impl Fs {
         }
         let old = space.path(ino)?;
         let new = space.path(to.parent)?.join(to.name);
-        if to.name.len() > limits::NAME_MAX {
-            return Err(FsError::NameTooLong);
-        }
-        if new.is_within(&old) {
+        let replaced = space.child(to.parent, to.name)?;
+        if space.is_within(to.parent, ino) {
             return Err(FsError::Invalid);
         }
-        let class = classify_dir(&old);
-        let below_changes = classify(&old.join(b"x")) != classify(&new.join(b"x"));
-        if class != classify_dir(&new) || (below_changes && !space.entries(ino)?.is_empty()) {
-            return Err(FsError::CrossClass);
+        if replaced == Some(ino) {
+            return Ok(());
         }
-        let replaced = space.child(to.parent, to.name)?;
         if let Some(replaced) = replaced {
             if !space.is_dir(replaced)? {
                 return Err(FsError::NotDir);
@@ -299,6 +278,10 @@ impl Fs {
             if !space.entries(replaced)?.is_empty() {
                 return Err(FsError::NotEmpty);
             }
+        }
+        let class = classify_dir(&old);
+        if class != classify_dir(&new) || changes_class(&space, ino, &old, &new)? {
+            return Err(FsError::CrossClass);
         }
         let mut seq = None;
         match class {
@@ -353,13 +336,13 @@ impl Fs {
         loop {
             let (dirty, class) = {
                 let space = self.space.lock();
-                if space.is_dir(ino)? {
-                    return Err(FsError::NotPermitted);
-                }
                 if space.child(new_parent, new_name)?.is_some()
                     || !Self::may_lock(&space, new_parent, new_name)
                 {
                     return Err(FsError::Exists);
+                }
+                if space.is_dir(ino)? {
+                    return Err(FsError::NotPermitted);
                 }
                 let class = classify(&space.path(new_parent)?.join(new_name));
                 (space.file(ino)?.dirty, class)
@@ -371,16 +354,10 @@ impl Fs {
                 PathClass::Committed => Some(self.seal(ino)?),
                 _ => None,
             };
-            let bytes = match class {
-                PathClass::ServerLocal | PathClass::Understood => {
-                    let local = matches!(self.space.lock().file(ino)?.content, Content::Local(_));
-                    if local {
-                        None
-                    } else {
-                        Some(self.read_all(ino)?)
-                    }
-                }
-                _ => None,
+            let staged = if is_local(class) {
+                self.stage(ino)?
+            } else {
+                None
             };
             let mut space = self.space.lock();
             if space.child(new_parent, new_name)?.is_some() {
@@ -412,19 +389,16 @@ impl Fs {
                         attrs: attrs_of(&space, ino, &marks)?,
                     };
                     let number = self.append(&mut space, &op, &[new_parent, ino])?;
-                    adopt(&mut space, ino, sealed, number)?;
+                    let stays_local = self.local_name(&space, ino)?.is_some();
+                    adopt(&mut space, ino, sealed, number, stays_local)?;
                     seq = Some(number);
                 }
-                None if is_local(class) => match bytes {
-                    Some(bytes) => {
-                        let open = Arc::new(self.local.write(&new, &bytes)?);
-                        space.file_mut(ino)?.content = Content::Local(Some(open));
+                None if is_local(class) => {
+                    if !self.can_enter_local(&space, ino, staged.as_ref())? {
+                        continue;
                     }
-                    None => {
-                        let old = self.local_name(&space, ino)?.ok_or(FsError::NotFound)?;
-                        self.local.link(&old, &new)?;
-                    }
-                },
+                    self.enter_local(&mut space, ino, &new, staged)?;
+                }
                 None => {}
             }
             space.attach(new_parent, new_name, ino, node::now())?;
@@ -465,6 +439,25 @@ fn moved_within(space: &mut Space, old: &TreePath, new: &TreePath, dir: Ino, mar
     }
 }
 
+/// Whether anything in a directory would be of another class under the directory's new path. What lies deeper follows what lies in it.
+fn changes_class(space: &Space, dir: Ino, old: &TreePath, new: &TreePath) -> Result<bool, FsError> {
+    let (old, new) = (place(old), place(new));
+    if old == new {
+        return Ok(false);
+    }
+    for (name, &child) in space.entries(dir)? {
+        let changes = if space.is_dir(child)? {
+            old.dir(name) != new.dir(name) || old.below(name) != new.below(name)
+        } else {
+            old.file(name) != new.file(name)
+        };
+        if changes {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 #[derive(Default)]
 struct Done {
     seq: Option<u64>,
@@ -496,9 +489,4 @@ fn marks_of_copy(space: &Space, ino: Ino, new: &TreePath) -> Result<Option<Marks
 fn is_arrival(old: &TreePath, new: &TreePath) -> bool {
     is_message(new)
         && !(is_same_folder(old, new) && name::identity(old.name()) == name::identity(new.name()))
-}
-
-fn set_file_mtime(file: &std::fs::File, mtime: node::Time) -> std::io::Result<()> {
-    let since = std::time::Duration::new(mtime.0.max(0) as u64, mtime.1);
-    file.set_modified(std::time::UNIX_EPOCH + since)
 }

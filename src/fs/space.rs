@@ -152,6 +152,18 @@ impl Space {
         Ok(self.entries(parent)?.get(name).copied())
     }
 
+    /// Whether a directory is another one or lies below it.
+    #[must_use]
+    pub fn is_within(&self, mut dir: Ino, above: Ino) -> bool {
+        while dir != above {
+            match self.dir(dir) {
+                Ok(body) if dir != ROOT && body.parent != 0 => dir = body.parent,
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// The path of a linked directory.
     ///
     /// # Errors
