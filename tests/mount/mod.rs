@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod content;
+mod differential;
 mod ending;
 mod fstab;
 mod full;
@@ -11,4 +12,5 @@ mod invalidation;
 mod listing;
 mod names;
 mod posix;
+mod real;
 mod tools;
