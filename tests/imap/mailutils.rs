@@ -113,6 +113,12 @@ impl Server for Mailutils {
         std::thread::sleep(std::time::Duration::from_millis(1_050));
     }
 
+    // So it tells of a message in the same second or not at all.
+    fn is_chance(&self, command: &str, response: &str) -> bool {
+        let told = response.ends_with(" EXISTS") || response.ends_with(" RECENT");
+        told && (command.starts_with("APPEND") || command == "NOOP")
+    }
+
     fn mail_root(&self) -> &Path {
         &self.mail_root
     }

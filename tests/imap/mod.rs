@@ -8,6 +8,7 @@
 
 pub mod agents;
 pub mod client;
+mod clone;
 pub mod courier;
 mod delivery;
 pub mod dovecot;
@@ -16,7 +17,9 @@ pub mod ground;
 pub mod lmtp;
 pub mod mailutils;
 pub mod postfix;
+mod readme;
 pub mod server;
 pub mod session;
+pub mod snapshot;
 pub mod tools;
 pub mod transcript;

@@ -32,6 +32,11 @@ pub trait Server {
     /// Waits until the server would notice a change made now.
     fn settle(&self) {}
 
+    /// Whether a response to a command depends on the time of day alone: it is left out of the transcript.
+    fn is_chance(&self, _command: &str, _response: &str) -> bool {
+        false
+    }
+
     /// The directory that holds the Maildir `u`.
     fn mail_root(&self) -> &Path;
 }
