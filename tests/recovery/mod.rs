@@ -2,6 +2,7 @@
 
 mod crash;
 mod disk;
+mod filesystem;
 mod journal;
 mod kill;
 mod labels;

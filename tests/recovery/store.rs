@@ -16,7 +16,7 @@ use super::disk::Tear;
 use super::labels::{files, sequences};
 use crate::support::seed;
 
-fn options() -> OpenOptions {
+pub(super) fn options() -> OpenOptions {
     OpenOptions {
         create: Some(InitOptions {
             kind: HashKind::Sha1,
@@ -30,7 +30,7 @@ fn options() -> OpenOptions {
 }
 
 /// The files of a mail tree, by path.
-type Tree = BTreeMap<String, Vec<u8>>;
+pub(super) type Tree = BTreeMap<String, Vec<u8>>;
 
 /// The tree after each operation; the first is empty.
 struct Model(Vec<Tree>);
