@@ -4,7 +4,8 @@
 //! and after which entry to go on. Rules:
 //!
 //! - **An entry's place is its inode's number.** It stays when a message is renamed within its directory, so a listing that is read in pieces shows it
-//!   once, under one of its names. Numbers grow in order of delivery. In `new`, where servers go by the order, a message with a UID has its place by that.
+//!   once, under one of its names. Numbers grow in order of delivery. In `new`, where servers go by the order, a message that has a UID
+//!   when it is first listed has its place by that, and keeps it.
 //! - Two names of one inode in one directory stand beside each other, told apart by the lowest bits of their place.
 //! - A listing is sorted once and kept while it is read on; one that begins anew is taken anew where the directory has changed.
 //! - The kernel keeps what it read (`FOPEN_CACHE_DIR`, its default where opens are free) until the directory changes through it, or a
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::node::{Ino, Kind, Name};
+use super::space::Space;
 use super::{Fs, FsError};
 use crate::limits;
 
@@ -123,7 +125,7 @@ impl Fs {
     fn listed(&self, dir: Ino, anew: bool) -> Result<Arc<Listed>, FsError> {
         self.ensure_loaded(dir)?;
         let known = self.recent.find(dir);
-        let space = self.space.lock();
+        let mut space = self.space.lock();
         let body = space.dir(dir)?;
         let (parent, changes) = (body.parent, body.changes);
         if let Some(known) = known
@@ -140,12 +142,15 @@ impl Fs {
             } else {
                 Kind::File
             };
-            let number = match is_new.then(|| space.marks(child, dir, name).uid) {
-                None => child,
-                Some(0) => NO_UID + child,
-                Some(uid) => uid.into(),
+            entries.push((child, child, Name::clone(name), kind));
+        }
+        for (place, child, name, _) in &mut entries {
+            let number = if is_new {
+                place_in_new(&mut space, *child, dir, name)
+            } else {
+                *child
             };
-            entries.push((number << NAME_BITS, child, Name::clone(name), kind));
+            *place = number << NAME_BITS;
         }
         drop(space);
         entries.sort_unstable_by(|a, b| (a.0, &a.2).cmp(&(b.0, &b.2)));
@@ -165,4 +170,17 @@ impl Fs {
         self.recent.keep(&listed);
         Ok(listed)
     }
+}
+
+/// The number of a message in `new`. It stays when the message is given a UID later: a listing that has gone past would miss the message.
+fn place_in_new(space: &mut Space, child: Ino, dir: Ino, name: &[u8]) -> u64 {
+    let uid = space.marks(child, dir, name).uid;
+    let number = if uid == 0 { NO_UID + child } else { uid.into() };
+    let Ok(file) = space.file_mut(child) else {
+        return number;
+    };
+    if file.listed.0 != dir {
+        file.listed = (dir, number);
+    }
+    file.listed.1
 }

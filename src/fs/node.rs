@@ -120,6 +120,8 @@ pub struct FileBody {
     pub dirty: bool,
     /// Counts changes of the content, so that work done without the lock can be checked.
     pub version: u32,
+    /// The number by which it was first listed in a `new`, and that directory; 0, 0 before.
+    pub listed: (Ino, u64),
 }
 
 /// What is below a directory.
@@ -188,6 +190,7 @@ impl Node {
                 names: Vec::with_capacity(1),
                 dirty: false,
                 version: 0,
+                listed: (0, 0),
             }),
         }
     }
