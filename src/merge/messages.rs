@@ -158,22 +158,32 @@ impl Case<'_> {
         let at = merged.outs.len();
         let mut out = self.copy(id, side, rec);
         let Some(base) = slot.in_base() else {
-            if let Some(&origin) = self.moves[side].from.get(&id) {
-                self.follow(&mut out, origin, side, at, merged);
+            let kept = match self.moves[side].from.get(&id) {
+                Some(&origin) => self.follow(&mut out, origin, side, at, merged),
+                None => true,
+            };
+            if kept {
+                merged.outs.push(out);
             }
-            merged.outs.push(out);
             return;
         };
         if self.moves[other].to.contains_key(&id) {
             return;
         }
-        let base_marks = self.base_marks(id, base);
-        if base_marks.has(b'T') && !out.marks.has(b'T') {
-            merged.notes.push(Note::Undeleted(at));
+        if self.outlives_expunge(&out, self.base_marks(id, base), side, merged) {
             merged.outs.push(out);
-        } else if base_marks != out.marks {
-            merged.notes.push(Note::FlaggedAndExpunged(id, side));
         }
+    }
+
+    /// The other side expunged it: whether it stays.
+    fn outlives_expunge(&self, out: &Out, base: Marks, side: usize, merged: &mut Merged) -> bool {
+        let undeleted = base.has(b'T') && !out.marks.has(b'T');
+        if undeleted {
+            merged.notes.push(Note::Undeleted(merged.outs.len()));
+        } else if base != out.marks {
+            merged.notes.push(Note::FlaggedAndExpunged(out.slot, side));
+        }
+        undeleted
     }
 
     /// The message as `side` has it.
@@ -196,32 +206,51 @@ impl Case<'_> {
         out
     }
 
-    /// `side` moved a message here: what the other side did to it follows.
-    fn follow(&self, out: &mut Out, origin: SlotId, side: usize, at: usize, merged: &mut Merged) {
+    /// `side` moved a message here: what the other side did to it follows. Whether it stays.
+    fn follow(
+        &self,
+        out: &mut Out,
+        origin: SlotId,
+        side: usize,
+        at: usize,
+        merged: &mut Merged,
+    ) -> bool {
         let other = 1 - side;
         let before = &self.slots[origin];
-        let Some(base) = before.in_base() else { return };
-        let (there, rec) = if let Some(rec) = before.on(other) {
-            (origin, rec)
-        } else if let Some(&to) = self.moves[other].to.get(&origin).and_then(|to| to.first()) {
-            let Some(rec) = self.slots[to].on(other) else {
-                return;
-            };
-            merged.notes.push(Note::MovedTwice(at));
-            (to, rec)
-        } else {
-            merged.notes.push(Note::MovedAndExpunged(at));
-            return;
+        let Some(base) = before.in_base() else {
+            return true;
+        };
+        // Only its name is another, perhaps because two messages had one: it is still the same message.
+        let is_renamed = before.folder == out.folder && before.oid == out.oid;
+        let moved_to = self.moves[other].to.get(&origin).and_then(|to| to.first());
+        let there = match moved_to {
+            _ if before.on(other).is_some() => origin,
+            Some(&to) => {
+                merged.notes.push(Note::MovedTwice(at));
+                to
+            }
+            None if is_renamed => {
+                let base = self.base_marks(origin, base);
+                return self.outlives_expunge(out, base, side, merged);
+            }
+            None => {
+                merged.notes.push(Note::MovedAndExpunged(at));
+                return true;
+            }
+        };
+        let Some(rec) = self.slots[there].on(other) else {
+            return true;
         };
         out.marks = Marks::merge(
             Some(&self.base_marks(origin, base)),
             &out.marks,
             &self.marks(there, other, rec),
         );
-        // Renamed within its folder: the UID it had on the other side still means it.
-        if self.slots[there].folder == out.folder && self.slots[there].oid == out.oid {
+        // The UID it had on the other side still means it.
+        if is_renamed && there == origin {
             out.uids[other] = rec.attrs.uid;
         }
+        true
     }
 
     fn marks(&self, slot: SlotId, side: usize, rec: &Rec) -> Marks {
