@@ -135,30 +135,6 @@ impl Group<'_> {
         entity.base.is_some() && entity.sides.iter().any(Option::is_none) && !has_mail()
     }
 
-    /// Whether a side that does not have the folder may have had it since the base. A folder that is new on the other side is no proof against it: the other side may
-    /// have got it from a third, under a UIDVALIDITY that was issued before the base.
-    fn may_have_been_deleted(&self, id: Id) -> bool {
-        let entity = &self.entities[id];
-        if entity.base.is_some() || self.entities[0].base.is_none() {
-            return entity.base.is_some();
-        }
-        let mut issued = 0;
-        let mut at = id;
-        loop {
-            if let Some(facts) = &self.entities[at].facts.base {
-                issued = issued.max(facts.uid_validity_issued);
-            }
-            if at == 0 {
-                break;
-            }
-            let side = usize::from(self.entities[at].sides[0].is_none());
-            at = self.entities[at].parents[side];
-        }
-        let sides = entity.facts.sides.iter().flatten();
-        let validity = sides.map(|facts| facts.uid_validity).max();
-        validity.is_some_and(|validity| issued == 0 || validity <= issued)
-    }
-
     /// All views of the folder, and the first of each member's two.
     fn views<E>(
         &self,
@@ -167,29 +143,14 @@ impl Group<'_> {
         let mut views = Vec::new();
         let mut at = BTreeMap::new();
         for &id in &self.members {
-            let entity = &self.entities[id];
             at.insert(id, views.len());
-            let known = entity.facts.sides.iter().flatten();
-            let validity = known.map(|facts| facts.uid_validity).max().unwrap_or(0);
-            // Without UIDs there is nothing to keep apart: the server that opens it takes a UIDVALIDITY that was never issued.
-            let has_uids = validity > 0 && !self.is_bare(id);
             for side in 0..2 {
                 let mut view = View::default();
-                if let Some(facts) = &entity.facts.sides[side]
+                if let Some(facts) = &self.entities[id].facts.sides[side]
                     && !self.is_bare(id)
                 {
                     view.validity = facts.uid_validity;
                     view.next = facts.uid_next;
-                }
-                if entity.sides[side].is_none() && has_uids && self.may_have_been_deleted(id) {
-                    let before = entity.base.as_ref().map(|dir| &dir.path);
-                    let paths: BTreeSet<&TreePath> =
-                        before.into_iter().chain([&self.path]).collect();
-                    for path in paths {
-                        let next = deleted(side, path, validity)?.unwrap_or(0);
-                        view.next = view.next.max(next);
-                    }
-                    view.validity = validity;
                 }
                 // A server may have given UIDs without saying UIDNEXT yet.
                 let highest = self.highest.get(&id).map_or(0, |highest| highest[side]);
@@ -197,7 +158,65 @@ impl Group<'_> {
                 views.push(view);
             }
         }
+        let validity = views.iter().map(|view| view.validity).max().unwrap_or(0);
+        for &id in &self.members {
+            for side in 0..2 {
+                if validity > 0
+                    && views[at[&id] + side].validity != validity
+                    && self.may_have_had(id, validity)
+                {
+                    let next = self.next_before(id, side, validity, deleted)?;
+                    views.extend(next.map(|next| View { validity, next }));
+                }
+            }
+        }
         Ok((views, at))
+    }
+
+    /// Whether a side that does not have the folder under this UIDVALIDITY may have had it since the base. That it is new on the other side is no proof
+    /// against it: the other side may have got it from a third. Only what was issued after the base can be known to nobody else.
+    fn may_have_had(&self, id: Id, validity: u32) -> bool {
+        if self.entities[0].base.is_none() || self.is_bare(id) {
+            return false;
+        }
+        let had = &self.entities[id].facts.base;
+        if had
+            .as_ref()
+            .is_some_and(|facts| facts.uid_validity == validity)
+        {
+            return true;
+        }
+        let mut issued = 0;
+        let mut at = id;
+        loop {
+            let entity = &self.entities[at];
+            if let Some(facts) = &entity.facts.base {
+                issued = issued.max(facts.uid_validity_issued);
+            }
+            if at == 0 {
+                break;
+            }
+            at = entity.parents[usize::from(entity.sides[0].is_none())];
+        }
+        issued == 0 || validity <= issued
+    }
+
+    /// UIDNEXT of a folder that a side has had, under any path that it had or has.
+    fn next_before<E>(
+        &self,
+        id: Id,
+        side: usize,
+        validity: u32,
+        deleted: &mut impl FnMut(usize, &TreePath, u32) -> Result<Option<u32>, E>,
+    ) -> Result<Option<u32>, E> {
+        let entity = &self.entities[id];
+        let dirs = entity.sides.iter().chain([&entity.base]).flatten();
+        let paths: BTreeSet<&TreePath> = dirs.map(|dir| &dir.path).chain([&self.path]).collect();
+        let mut next = None;
+        for path in paths {
+            next = next.max(deleted(side, path, validity)?);
+        }
+        Ok(next)
     }
 
     fn candidates(&self, views: &[View], at: &BTreeMap<Id, usize>) -> Vec<Candidate> {
