@@ -110,9 +110,9 @@ impl Bases {
                 .map_err(MergeError::Source)?;
             let base = self.base(world, bases.clone())?;
             let sides = [tree, next_tree];
-            let merge = three_way(&*world, base, sides, &mut |side, path, validity| {
+            let merge = three_way(&*world, base, sides, &mut |side, validity| {
                 let heads = if side == 0 { merged } else { next };
-                world.uid_next_before(heads, &bases, path, validity)
+                world.uid_next_before(heads, &bases, validity)
             })?;
             conflicts.extend(merge.conflicts);
             tree = world

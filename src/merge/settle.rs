@@ -66,7 +66,7 @@ impl Group<'_> {
     pub(super) fn settle<E>(
         &self,
         conflicts: &mut Vec<Conflict>,
-        mut deleted: impl FnMut(usize, &TreePath, u32) -> Result<Option<u32>, E>,
+        mut deleted: impl FnMut(usize, u32) -> Result<Option<u32>, E>,
     ) -> Result<Folder, E> {
         let (views, at) = self.views(&mut deleted)?;
         let mut candidates = self.candidates(&views, &at);
@@ -138,7 +138,7 @@ impl Group<'_> {
     /// All views of the folder, and the first of each member's two.
     fn views<E>(
         &self,
-        deleted: &mut impl FnMut(usize, &TreePath, u32) -> Result<Option<u32>, E>,
+        deleted: &mut impl FnMut(usize, u32) -> Result<Option<u32>, E>,
     ) -> Result<(Vec<View>, BTreeMap<Id, usize>), E> {
         let mut views = Vec::new();
         let mut at = BTreeMap::new();
@@ -165,7 +165,7 @@ impl Group<'_> {
                     && views[at[&id] + side].validity != validity
                     && self.may_have_had(id, validity)
                 {
-                    let next = self.next_before(id, side, validity, deleted)?;
+                    let next = deleted(side, validity)?;
                     views.extend(next.map(|next| View { validity, next }));
                 }
             }
@@ -199,24 +199,6 @@ impl Group<'_> {
             at = entity.parents[usize::from(entity.sides[0].is_none())];
         }
         issued == 0 || validity <= issued
-    }
-
-    /// UIDNEXT of a folder that a side has had, under any path that it had or has.
-    fn next_before<E>(
-        &self,
-        id: Id,
-        side: usize,
-        validity: u32,
-        deleted: &mut impl FnMut(usize, &TreePath, u32) -> Result<Option<u32>, E>,
-    ) -> Result<Option<u32>, E> {
-        let entity = &self.entities[id];
-        let dirs = entity.sides.iter().chain([&entity.base]).flatten();
-        let paths: BTreeSet<&TreePath> = dirs.map(|dir| &dir.path).chain([&self.path]).collect();
-        let mut next = None;
-        for path in paths {
-            next = next.max(deleted(side, path, validity)?);
-        }
-        Ok(next)
     }
 
     fn candidates(&self, views: &[View], at: &BTreeMap<Id, usize>) -> Vec<Candidate> {

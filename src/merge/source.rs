@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::maildir::hidden::{self, BadHiddenName};
 use crate::maildir::mailbox::{self, BadMailbox};
-use crate::maildir::{Attrs, MailboxFacts, Oid, Op, TreePath};
+use crate::maildir::{Attrs, MailboxFacts, Oid, Op};
 
 /// One tree object: a directory, or one node of the trie that a large directory is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -107,11 +107,12 @@ pub trait World: Trees {
     /// Where a commit is missing or damaged.
     fn merge_bases(&self, left: &[Oid], right: &[Oid]) -> Result<Vec<Oid>, Self::Error>;
 
-    /// The greatest UIDNEXT that the folder at `path` had under this UIDVALIDITY in any commit that is an ancestor of `heads` and not of `bases`; `None` where
-    /// there was none. Asked only for folders that were deleted on one side while mail arrived on the other, and for folders that only one side has under a UIDVALIDITY older than the base.
+    /// The greatest UIDNEXT that a folder with this UIDVALIDITY had, under whatever path, in any commit that is an ancestor of `heads` and not of `bases`; `None`
+    /// where there was none. A UIDVALIDITY is issued once, so it is the same folder, or one that could be taken for it. Asked only for folders that were deleted on one side while mail
+    /// arrived on the other, and for folders that only one side has under a UIDVALIDITY older than the base.
     ///
-    /// So that it tells the truth, a store commits before it takes up the deletion or the renaming of a folder (`Rmdir`, `Rename`) whose facts have changed since the last
-    /// commit: what UIDs a folder gave out under a name that is gone in the same commit nobody can know afterwards.
+    /// So that it tells the truth, a store commits before it takes up the deletion of a folder (`Rmdir`) whose facts have changed since the last commit: what
+    /// UIDs a folder gave out that is gone in the same commit nobody can know afterwards.
     ///
     /// # Errors
     /// Where an object is missing or damaged.
@@ -119,7 +120,6 @@ pub trait World: Trees {
         &self,
         heads: &[Oid],
         bases: &[Oid],
-        path: &TreePath,
         validity: u32,
     ) -> Result<Option<u32>, Self::Error>;
 

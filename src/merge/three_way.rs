@@ -42,7 +42,7 @@ pub(super) struct Settled {
 /// Merges two trees. The result is the same tree, whichever of them is called left; where one side did nothing, it is the other side's, but for UIDs that
 /// `deleted` forbids.
 ///
-/// `deleted` tells what UIDNEXT a folder had under a UIDVALIDITY before a side (0 is left) deleted it, if that is known: see
+/// `deleted` tells what UIDNEXT the folder of a UIDVALIDITY had before a side (0 is left) deleted it, if that is known: see
 /// [`super::World::uid_next_before`].
 ///
 /// # Errors
@@ -51,7 +51,7 @@ pub fn three_way<T: Trees>(
     trees: &T,
     base: Option<Oid>,
     sides: [Oid; 2],
-    deleted: &mut dyn FnMut(usize, &TreePath, u32) -> Result<Option<u32>, T::Error>,
+    deleted: &mut dyn FnMut(usize, u32) -> Result<Option<u32>, T::Error>,
 ) -> Result<Merge, MergeError<T::Error>> {
     if sides[0] == sides[1] {
         return Ok(Merge::default());
@@ -71,7 +71,7 @@ pub(super) fn settle<T: Trees>(
     trees: &T,
     base: Option<Oid>,
     sides: [Oid; 2],
-    deleted: &mut dyn FnMut(usize, &TreePath, u32) -> Result<Option<u32>, T::Error>,
+    deleted: &mut dyn FnMut(usize, u32) -> Result<Option<u32>, T::Error>,
 ) -> Result<Settled, MergeError<T::Error>> {
     let mut whole = Whole::new();
     loop {

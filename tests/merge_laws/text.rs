@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::rc::Rc;
 
 use mailbraid::maildir::{Attrs, MailboxFacts, Oid, Op, TreePath, name};
-use mailbraid::merge::{Conflict, Trees, World, three_way};
+use mailbraid::merge::{Conflict, World, three_way};
 
 use super::world::{Dir, Memory};
 
@@ -171,8 +171,7 @@ impl Case {
         let mut results = Vec::new();
         for sides in [self.sides, [self.sides[1], self.sides[0]]] {
             let deleted = self.deleted;
-            let merge =
-                three_way(&self.memory, self.base, sides, &mut |_, _, _| Ok(deleted)).unwrap();
+            let merge = three_way(&self.memory, self.base, sides, &mut |_, _| Ok(deleted)).unwrap();
             let tree = self
                 .memory
                 .build(Some(sides[merge.side]), &merge.ops)

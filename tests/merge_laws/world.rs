@@ -32,6 +32,16 @@ impl Dir {
         Some(dir)
     }
 
+    /// The greatest UIDNEXT of folders with this UIDVALIDITY here and below.
+    fn uid_next(&self, validity: u32) -> Option<u32> {
+        let own = self
+            .facts
+            .as_ref()
+            .filter(|facts| facts.uid_validity == validity);
+        let below = self.dirs.values().filter_map(|dir| dir.uid_next(validity));
+        below.chain(own.map(|facts| facts.uid_next)).max()
+    }
+
     fn at_mut(&mut self, path: &TreePath) -> &mut Dir {
         let mut dir = self;
         dir.tree = None;
@@ -390,7 +400,6 @@ impl World for Memory {
         &self,
         heads: &[Oid],
         bases: &[Oid],
-        path: &TreePath,
         validity: u32,
     ) -> Result<Option<u32>, Infallible> {
         let (heads, bases) = (self.ancestors(heads), self.ancestors(bases));
@@ -399,10 +408,10 @@ impl World for Memory {
             .enumerate()
             .map(|(at, word)| word & !bases.get(at).copied().unwrap_or(0))
             .collect();
-        let known = self.numbered(&own).into_iter().filter_map(|commit| {
+        let commits = self.numbered(&own).into_iter();
+        let known = commits.filter_map(|commit| {
             let dir = &self.dirs[&self.commits[&commit].tree];
-            let facts = dir.at(path)?.facts.as_ref()?;
-            (facts.uid_validity == validity).then_some(facts.uid_next)
+            dir.uid_next(validity)
         });
         Ok(known.max())
     }

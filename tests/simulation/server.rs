@@ -411,7 +411,6 @@ impl Server<'_> {
         if to.is_within(&from) {
             return;
         }
-        self.node.commit(self.memory, self.now);
         // Without a GUID that all know, a renamed folder is mail moved.
         let mut below = Vec::new();
         client::list(&dir, &from, &mut below);
