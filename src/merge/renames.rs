@@ -130,7 +130,7 @@ impl<T: Trees> Survey<'_, T> {
             }
         }
         for (name, tree) in added {
-            self.new(side.child(&name, tree))?;
+            self.appeared(side.child(&name, tree))?;
         }
         Ok(())
     }
@@ -199,12 +199,12 @@ impl<T: Trees> Survey<'_, T> {
 
     fn children(&mut self, dir: &Dir) -> Result<(), MergeError<T::Error>> {
         for (name, tree) in subdirs::<T>(&walk::list(self.trees, dir.tree)?)? {
-            self.new(dir.child(&name, tree))?;
+            self.appeared(dir.child(&name, tree))?;
         }
         Ok(())
     }
 
-    fn new(&mut self, dir: Dir) -> Result<(), MergeError<T::Error>> {
+    fn appeared(&mut self, dir: Dir) -> Result<(), MergeError<T::Error>> {
         if dir.path.name().ends_with(TRASHED) {
             return Ok(());
         }

@@ -9,6 +9,7 @@ use crate::maildir::{Attrs, MailboxFacts, Oid, Op};
 
 /// One tree object: a directory, or one node of the trie that a large directory is.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant)] // Held one at a time.
 pub enum Node {
     /// All names of the directory that lie here.
     Leaf {
