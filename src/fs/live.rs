@@ -40,7 +40,7 @@ impl Fs {
         Ok(())
     }
 
-    fn stale(&self, what: Stale) {
+    pub(super) fn stale(&self, what: Stale) {
         if let Some(sender) = self.invalidator.get() {
             // The thread ends with the mount; nobody remembers anything then.
             let _ = sender.send(what);

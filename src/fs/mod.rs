@@ -194,6 +194,10 @@ impl Fs {
                     (node.mtime, node.ctime)
                 };
                 space.attach(ino, &entry.name, child, ctime)?;
+                if holds_messages && marks.ext.contains_key(&crate::maildir::hidden::KEYWORDS) {
+                    let folder = space.dir(ino)?.parent;
+                    space.mailbox_mut(folder)?.letters.insert(child);
+                }
                 space.set_marks(child, ino, &entry.name, marks);
                 let node = space.node_mut(child)?;
                 (node.mtime, node.ctime) = (child_mtime, child_ctime);

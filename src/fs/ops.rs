@@ -60,6 +60,8 @@ impl Fs {
         self.ensure_loaded(parent)?;
         self.look_for(parent, name);
         let mut space = self.space.lock();
+        let present = Self::present_name(&space, parent, name);
+        let name = present.as_deref().unwrap_or(name);
         let ino = space.child(parent, name)?.ok_or(FsError::NotFound)?;
         space.node_mut(ino)?.lookups += 1;
         self.stat_of(&space, ino)
@@ -144,6 +146,7 @@ impl Fs {
         space.set_marks(ino, parent, name, marks);
         let stat = self.stat_of(&space, ino)?;
         drop(space);
+        self.locked(parent, name);
         self.settle(seq, false)?;
         Ok(stat)
     }
@@ -229,6 +232,8 @@ impl Fs {
         self.ensure_loaded(parent)?;
         self.unlocking(parent, name)?;
         let mut space = self.space.lock();
+        let present = Self::present_name(&space, parent, name);
+        let name = present.as_deref().unwrap_or(name);
         let ino = space.child(parent, name)?.ok_or(FsError::NotFound)?;
         if space.is_dir(ino)? {
             return Err(FsError::IsDir);
@@ -240,6 +245,10 @@ impl Fs {
             let op = Op::Remove { path: path.clone() };
             seq = Some(self.append(&mut space, &op, &[parent, ino])?);
             Self::departs(&mut space, parent, name);
+            if present.is_some() {
+                // The kernel knows of the other name only.
+                self.stale_name(parent, name);
+            }
         } else if is_local(class) {
             self.leave_local(&mut space, ino, &path)?;
             Self::gone(&mut space, parent, name);

@@ -56,6 +56,8 @@ impl Fs {
         self.ensure_loaded(parent)?;
         self.ensure_loaded(new_parent)?;
         self.before_place(new_parent, new_name)?;
+        let present = Self::present_name(&self.space.lock(), parent, name);
+        let name = present.as_deref().unwrap_or(name);
         let kept = if parent == new_parent {
             Self::kept_letters(&self.space.lock(), parent, name, new_name)
         } else {
@@ -306,6 +308,9 @@ impl Fs {
         space.detach(from.parent, from.name, time)?;
         space.attach(to.parent, to.name, ino, time)?;
         space.node_mut(ino)?.mtime = mtime;
+        if space.mailbox(ino).is_some() {
+            space.mailbox_mut(ino)?.renamed = true;
+        }
         drop(space);
         self.settle(seq, false)
     }

@@ -14,7 +14,7 @@
 //!   its branches so. All other bytes stand as they are, UTF-8 or not.
 //! - `%,` begins the attributes: `key=value` joined by `,`. `u`: UID, at least 1. `m`: mtime in seconds since the epoch, left
 //!   out where it equals the delivery time in the name. `s`: size in bytes, left out where `,S=` in the name says the same. Capital letters: fields of
-//!   `dovecot-uidlist`, with `%`, `,`, `/`, `\` and control bytes escaped. Order: `u`, `m`, `s`, capitals ascending.
+//!   `dovecot-uidlist`, with `%`, `,`, `/`, `\` and control bytes escaped. `k`: see [`KEYWORDS`]. Order: `u`, `m`, `s`, capitals ascending, `k`.
 //! - Directories have no attributes.
 //! - A hidden name is canonical: [`decode`] refuses what [`encode`] would not have written.
 //! - Names starting with `%` and a letter that is no hexadecimal digit never come from a visible name: [`MAILBOX`].
@@ -28,6 +28,10 @@ use super::name;
 /// Hidden name of the file that holds a folder's facts.
 pub const MAILBOX: &[u8] = b"%mailbox";
 
+/// Key, among [`Attrs::ext`], of the message's keyword letters where its name does not show them yet: a server that keeps keywords elsewhere (Courier) must
+/// not find its messages renamed. Present and empty: the message has none, whatever its name shows.
+pub const KEYWORDS: u8 = b'k';
+
 /// Attributes of a file in the tree.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Attrs {
@@ -37,7 +41,7 @@ pub struct Attrs {
     pub mtime: i64,
     /// Size in bytes.
     pub size: u64,
-    /// Fields of `dovecot-uidlist` that we do not interpret, by their capital letter.
+    /// Fields of `dovecot-uidlist` that we do not interpret, by their capital letter; and [`KEYWORDS`].
     pub ext: BTreeMap<u8, Vec<u8>>,
 }
 
@@ -139,7 +143,7 @@ pub fn decode(hidden: &[u8]) -> Result<(Vec<u8>, Attrs), BadHiddenName> {
             }
             b'm' => attrs.mtime = text().and_then(|t| t.parse().ok()).ok_or_else(bad)?,
             b's' => attrs.size = text().and_then(|t| t.parse().ok()).ok_or_else(bad)?,
-            b'A'..=b'Z' => {
+            b'A'..=b'Z' | KEYWORDS => {
                 attrs.ext.insert(key, unescape(value).ok_or_else(bad)?);
             }
             _ => return Err(bad()),

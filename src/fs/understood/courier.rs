@@ -11,10 +11,14 @@ use super::{Index, KEYWORD_DIR, SUBSCRIBED, SUBSCRIPTIONS};
 use crate::limits;
 use crate::maildir::codec::courier_keywords::{self, FileName};
 use crate::maildir::codec::courier_subscribed::Subscribed;
+use crate::maildir::codec::courier_uiddb::Uiddb;
 use crate::maildir::codec::subscriptions::Subscriptions;
-use crate::maildir::translate::uids::Read;
+use crate::maildir::translate::uids::{self, Read};
 use crate::maildir::translate::{keywords, subscriptions};
 use crate::maildir::{self, Attrs, Oid, Op};
+
+/// What Courier subtracts from the time for a new UIDVALIDITY (`IMAP_EPOCH`).
+const COURIER_EPOCH: i64 = 1_000_000_000;
 
 impl Fs {
     /// Courier has written the keywords of one message.
@@ -46,6 +50,27 @@ impl Fs {
                 Ok(None)
             }
         }
+    }
+
+    /// The folder was renamed and Courier deleted its UIDs: no UID of before means anything, and UIDVALIDITY is what Courier would choose, or the
+    /// next one where that would not be greater.
+    pub(super) fn begin_anew(&self, space: &mut Space, folder: Ino) -> Result<(), FsError> {
+        let Some(mailbox) = space.mailbox(folder).filter(|mailbox| mailbox.begins_anew) else {
+            return Ok(());
+        };
+        let by_time = u32::try_from(node::now().0 - COURIER_EPOCH).unwrap_or(0);
+        let uid_validity = by_time.max(mailbox.facts.uid_validity.saturating_add(1));
+        let empty = Uiddb {
+            uid_validity,
+            header_uid_next: 1,
+            records: Vec::new(),
+        };
+        let view = Records::new(space, folder, mailbox)?;
+        let read = uids::uiddb(&view, &empty).unwrap_or_default();
+        self.take(space, folder, read)?;
+        let mailbox = space.mailbox_mut(folder)?;
+        (mailbox.renamed, mailbox.begins_anew) = (false, false);
+        Ok(())
     }
 
     /// The name a message really gets, where Courier renames it for a flag and would drop its keyword letters: Dovecot renames under its lock, so a

@@ -18,6 +18,14 @@ pub struct Mailbox {
     pub facts: MailboxFacts,
     /// Where messages have landed without a UID, by the name a uidlist will have for them.
     pub waiting: HashMap<Vec<u8>, (Ino, Name)>,
+    /// The folder was renamed, and Courier has not numbered it since.
+    pub renamed: bool,
+    /// Courier has deleted its UIDs for that: what it looks for next has a UIDVALIDITY of its own.
+    pub begins_anew: bool,
+    /// Messages whose keyword letters wait to be written out.
+    pub letters: HashSet<Ino>,
+    /// Names that messages had before that.
+    pub former: HashMap<Name, Ino>,
     /// Names in the uidlist whose messages have left the folder. Dovecot warns of a name that stands twice.
     left: HashSet<Vec<u8>>,
     uidlist: View,

@@ -13,6 +13,8 @@
 //! - **A message gets its UID where it lands**, in the record that brings it, unless a server holds the folder's lock: then the server is about
 //!   to give UIDs itself. The uidlist gets its line at once where it was true before.
 //! - Dovecot's lock and Courier's exclude each other: two servers on one folder would give one UID to two messages.
+//! - Courier deletes its file when a folder is renamed, which gives the folder another UIDVALIDITY; that is honoured when Courier looks for the file. Any
+//!   other file that is deleted is made anew.
 //! - A folder's first uidlist that speaks of messages which are not there waits until they are, or until a server asks or nothing has come
 //!   for a while: somebody copies a Maildir, in whatever order.
 //!
@@ -30,6 +32,7 @@
 
 mod arrival;
 mod courier;
+mod letters;
 mod mailbox;
 mod parsed;
 mod read;
@@ -188,6 +191,9 @@ impl Fs {
         if self.is_ready(&space, folder, index) {
             return Ok(());
         }
+        if index == Index::Uiddb {
+            self.begin_anew(&mut space, folder)?;
+        }
         self.show(&mut space, folder, index)
     }
 
@@ -277,6 +283,7 @@ impl Fs {
         {
             view.forget();
             view.state = State::Behind;
+            mailbox.begins_anew |= index == Index::Uiddb && mailbox.renamed;
         }
     }
 

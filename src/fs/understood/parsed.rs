@@ -85,7 +85,7 @@ impl Parsed {
                     match (message.attrs.uid, said.get(stem)) {
                         (Some(uid), Some((said, ext))) => {
                             missing.insert(stem.to_vec(), false);
-                            uid == *said && message.attrs.ext == **ext
+                            uid == *said && show::fields(&message) == **ext
                         }
                         (Some(_), None) => false,
                         // Left over for a name that has come back; or its twin has the UID.

@@ -1,9 +1,11 @@
 //! What a server wrote, into the records.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 
 use log::warn;
 
+use super::super::live::Stale;
 use super::super::node::{self, Ino, Marks};
 use super::super::space::Space;
 use super::super::{Fs, FsError};
@@ -14,9 +16,9 @@ use super::{Index, KEYWORD_DIR, UIDLIST};
 use crate::maildir::codec::courier_keywords;
 use crate::maildir::codec::uidlist::Record;
 use crate::maildir::codec::{Fault, Malformed, uidvalidity};
-use crate::maildir::translate::Folder as _;
 use crate::maildir::translate::uids::{self, Appended, Read};
-use crate::maildir::{MailboxFacts, Op, TreePath, name};
+use crate::maildir::translate::{Folder as _, show};
+use crate::maildir::{Attrs, MailboxFacts, Op, TreePath, hidden, name};
 
 impl Fs {
     /// Reads all of a folder's files that were written and not read. Messages are loaded. `now`: a first uidlist does not wait for messages. Returns the last
@@ -112,7 +114,9 @@ impl Fs {
             next = next.max(record.uid.saturating_add(1));
             view.with_stem(name::stem(&record.name))
                 .iter()
-                .all(|found| found.attrs.uid == Some(record.uid) && found.attrs.ext == record.ext)
+                .all(|found| {
+                    found.attrs.uid == Some(record.uid) && show::fields(found) == record.ext
+                })
         }) && next == mailbox.facts.uid_next)
     }
 
@@ -216,7 +220,9 @@ impl Fs {
             Some(mailbox) => parsed.agrees(&Records::new(space, folder, mailbox)?),
             None => false,
         };
-        if let Some(view) = space.mailbox_mut(folder)?.view_mut(index) {
+        let mailbox = space.mailbox_mut(folder)?;
+        mailbox.renamed &= index != Index::Uiddb;
+        if let Some(view) = mailbox.view_mut(index) {
             view.state = if agrees { State::Agrees } else { State::Behind };
             view.written = None;
             view.tail = parsed.tail().map(|tail| (length, tail));
@@ -289,10 +295,26 @@ impl Fs {
         match op {
             Op::SetAttrs { path, attrs } => {
                 let (dir, ino) = Self::place_of(space, folder, path)?;
+                let old = space.marks(ino, dir, path.name());
                 space.set_marks(ino, dir, path.name(), Marks::of(attrs));
                 let mailbox = space.mailbox_mut(folder)?;
                 mailbox.waiting.remove(name::stem(path.name()));
-                mailbox.changed(Event::Uids);
+                let letters = attrs.ext.get(&hidden::KEYWORDS);
+                if old.ext.get(&hidden::KEYWORDS) != letters {
+                    mailbox.changed(Event::Letters);
+                    if letters.is_some() {
+                        mailbox.letters.insert(ino);
+                        // Dovecot looks through a folder whose directory has changed.
+                        let now = node::now();
+                        let node = space.node_mut(dir)?;
+                        (node.mtime, node.ctime) = (now, now);
+                        self.stale(Stale::Inode(dir));
+                    }
+                }
+                let mailbox = space.mailbox_mut(folder)?;
+                if attrs.uid.unwrap_or(0) != old.uid || !same_fields(&old, attrs) {
+                    mailbox.changed(Event::Uids);
+                }
                 if let Some(uid) = attrs.uid {
                     mailbox.raise_uid_next(uid);
                 }
@@ -367,4 +389,14 @@ impl Fs {
         file.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// Whether the fields that a uidlist shows are the same.
+fn same_fields(marks: &Marks, attrs: &Attrs) -> bool {
+    let fields = |ext: &BTreeMap<u8, Vec<u8>>| {
+        let mut fields = ext.clone();
+        fields.remove(&hidden::KEYWORDS);
+        fields
+    };
+    fields(&marks.ext) == fields(&attrs.ext)
 }

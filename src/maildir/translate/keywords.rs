@@ -1,8 +1,10 @@
-//! Keywords: what `dovecot-keywords` and `courierimapkeywords/` say, as letters in file names and names in the folder's facts.
+//! Keywords: what `dovecot-keywords` and `courierimapkeywords/` say, as letters of messages and names in the folder's facts.
 //!
-//! Dovecot writes the letters itself and names them in its file, so its file is the facts. Courier keeps the names of a message's keywords in
-//! a file per message and knows no letters:
-//! - an update of a message becomes a rename of the message, and a new letter (the lowest free one) for a name that has none;
+//! Dovecot writes the letters into file names itself and names them in its file, so its file is the facts. Courier keeps the names of a message's keywords
+//! in a file per message, knows no letters, and remembers file names for a whole session: a message renamed behind its back loses its next
+//! flag (Courier `imap/fetch.c`, `reflag_filename` does not look whether the rename succeeded). So:
+//! - what Courier says of a message becomes letters in the attribute [`hidden::KEYWORDS`], and new letters (the lowest free ones) for new names;
+//! - [`written_out`] gives the file name that shows them, for the moment when a server comes that reads file names;
 //! - letters without a name say nothing to Courier, and stay;
 //! - when Courier changes a flag it writes a name without letters. [`kept_through_flags`] gives the name that keeps them.
 
@@ -12,7 +14,7 @@ use super::{Folder, Message};
 use crate::maildir::codec::courier_keywords::{KeywordList, KeywordSet};
 use crate::maildir::codec::keywords::{KEYWORDS_MAX, Keywords};
 use crate::maildir::codec::{Fault, Malformed};
-use crate::maildir::{MailboxFacts, Op, TreePath, name};
+use crate::maildir::{MailboxFacts, Op, TreePath, hidden, name};
 
 /// A `dovecot-keywords` that Dovecot wrote.
 #[must_use]
@@ -50,29 +52,46 @@ pub fn courier_list(folder: &dyn Folder, list: &KeywordList) -> Result<Vec<Op>, 
     update(folder, listed)
 }
 
+/// The keyword letters that a message has: those that wait, else those of its name.
+#[must_use]
+pub fn letters_of(message: &Message) -> Vec<u8> {
+    match message.attrs.ext.get(&hidden::KEYWORDS) {
+        Some(letters) => letters.clone(),
+        None => shown(message.path.name()).collect(),
+    }
+}
+
 /// The names of a message's keywords, as Courier is to see them.
 #[must_use]
-pub fn names_of(facts: &MailboxFacts, file_name: &[u8]) -> KeywordSet {
-    name::flags(file_name)
-        .iter()
+pub fn names_of(facts: &MailboxFacts, message: &Message) -> KeywordSet {
+    letters_of(message)
+        .into_iter()
         .filter_map(|letter| facts.keywords.get(&letter.checked_sub(b'a')?))
         .cloned()
         .collect()
+}
+
+/// The file name that shows the letters which wait.
+#[must_use]
+pub fn written_out(file_name: &[u8], letters: &[u8]) -> Vec<u8> {
+    name::with_keywords(
+        file_name,
+        letters.iter().copied().filter(u8::is_ascii_lowercase),
+    )
+}
+
+fn shown(file_name: &[u8]) -> impl Iterator<Item = u8> {
+    let letters = name::flags(file_name).iter().copied();
+    letters.filter(u8::is_ascii_lowercase)
 }
 
 /// The name a message gets where a program that knows no keywords renames it from one set of flags to another, and drops its letters;
 /// `None` where nothing is to be kept.
 #[must_use]
 pub fn kept_through_flags(from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
-    let letters = |of| {
-        name::flags(of)
-            .iter()
-            .copied()
-            .filter(u8::is_ascii_lowercase)
-    };
-    let dropped = letters(from).next().is_some() && letters(to).next().is_none();
+    let dropped = shown(from).next().is_some() && shown(to).next().is_none();
     (dropped && name::identity(from) == name::identity(to))
-        .then(|| name::with_keywords(to, letters(from)))
+        .then(|| name::with_keywords(to, shown(from)))
 }
 
 fn update<'a>(
@@ -80,29 +99,30 @@ fn update<'a>(
     changes: impl Iterator<Item = (Message, &'a KeywordSet)>,
 ) -> Result<Vec<Op>, Malformed> {
     let mut names = folder.facts().keywords.clone();
-    let mut renames = Vec::new();
+    let mut changed = Vec::new();
     for (message, set) in changes {
-        let from = message.path.name();
-        let mut letters: Vec<u8> = name::flags(from)
-            .iter()
-            .copied()
-            .filter(|letter| letter.is_ascii_lowercase() && !names.contains_key(&(letter - b'a')))
-            .collect();
+        let before = letters_of(&message);
+        let nameless = |letter: &u8| !names.contains_key(&letter.wrapping_sub(b'a'));
+        let mut letters: Vec<u8> = before.iter().copied().filter(nameless).collect();
         for keyword in set {
             letters.push(b'a' + number_of(&mut names, keyword)?);
         }
-        let to = name::with_keywords(from, letters);
-        if to != from {
-            let dir = message.path.parent().unwrap_or_default();
-            renames.push(Op::Rename {
-                from: message.path.clone(),
-                to: dir.join(&to),
-            });
+        letters.sort_unstable();
+        letters.dedup();
+        if letters == before {
+            continue;
         }
+        let Message { path, mut attrs } = message;
+        if shown(path.name()).eq(letters.iter().copied()) {
+            attrs.ext.remove(&hidden::KEYWORDS);
+        } else {
+            attrs.ext.insert(hidden::KEYWORDS, letters);
+        }
+        changed.push(Op::SetAttrs { path, attrs });
     }
     let mut ops = Vec::new();
     set_names(folder, &mut ops, names);
-    ops.extend(renames);
+    ops.extend(changed);
     Ok(ops)
 }
 
@@ -152,30 +172,36 @@ mod tests {
         folder
     }
 
-    fn names(folder: &Memory) -> Vec<String> {
-        folder.uids().into_iter().map(|(name, _)| name).collect()
+    fn letters(folder: &Memory) -> Vec<String> {
+        let text = |message| String::from_utf8(letters_of(message)).unwrap();
+        folder.messages.iter().map(text).collect()
     }
 
     #[test]
-    fn an_update_by_courier_becomes_letters() {
+    fn an_update_by_courier_becomes_letters_and_renames_nothing() {
         let mut folder = folder();
         let ops = courier_update(&folder, b"1.a,S=2", &set(&["three", "Two"])).unwrap();
         folder.apply(&ops);
         assert_eq!(folder.facts.keywords[&1], b"Two");
         // The letter b had no name, and gets the first free one.
-        assert_eq!(names(&folder)[0], "1.a,S=2:2,Sbc");
+        assert_eq!(letters(&folder), ["bc", "", ""]);
+        assert_eq!(folder.messages[0].path.name(), b"1.a,S=2:2,Sab");
+        assert_eq!(written_out(b"1.a,S=2:2,Sab", b"bc"), b"1.a,S=2:2,Sbc");
         assert_eq!(
-            names_of(&folder.facts, b"1.a,S=2:2,Sbc"),
+            names_of(&folder.facts, &folder.messages[0]),
             set(&["Two", "Three"])
         );
-        let ops = courier_update(&folder, b"3.c", &set(&["One"])).unwrap();
-        folder.apply(&ops);
-        assert_eq!(names(&folder)[2], "3.c:2,a");
+        folder.apply(&courier_update(&folder, b"3.c", &set(&["One"])).unwrap());
+        assert_eq!(letters(&folder)[2], "a");
         assert_eq!(courier_update(&folder, b"3.c", &set(&["One"])), Ok(vec![]));
-        let ops = courier_update(&folder, b"3.c", &set(&[])).unwrap();
-        folder.apply(&ops);
-        assert_eq!(names(&folder)[2], "3.c:2,");
+        folder.apply(&courier_update(&folder, b"3.c", &set(&[])).unwrap());
+        assert!(
+            folder.messages[2].attrs.ext.is_empty(),
+            "what the name shows needs no attribute"
+        );
         assert_eq!(courier_update(&folder, b"none", &set(&["One"])), Ok(vec![]));
+        folder.apply(&courier_update(&folder, b"1.a,S=2", &set(&[])).unwrap());
+        assert_eq!(letters(&folder)[0], "", "none, whatever the name shows");
     }
 
     #[test]
@@ -184,7 +210,7 @@ mod tests {
         let list = KeywordList::parse(b"New\nOne\n\n2.b:0 1\n").unwrap();
         let ops = courier_list(&folder, &list).unwrap();
         folder.apply(&ops);
-        assert_eq!(names(&folder), ["1.a,S=2:2,Sab", "2.b:2,ab", "3.c"]);
+        assert_eq!(letters(&folder), ["ab", "ab", ""]);
     }
 
     #[test]

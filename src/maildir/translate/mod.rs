@@ -14,7 +14,8 @@
 //! - **A UID given in `cur/` or `new/` raises the folder's UIDNEXT above it**, whoever applies the operation; a [`Op::SetMailbox`] follows only
 //!   where UIDNEXT is still greater, or another fact changed. Operations ascend by UID, so the laws hold after each of them.
 //! - A malformed file changes nothing: the records stay, and the server gets back what it wrote.
-//! - Keyword letters stand in file names, their meaning in the folder's facts; servers that keep names instead (Courier) are translated.
+//! - Keyword letters stand in file names, their meaning in the folder's facts. A server that keeps names instead (Courier) is translated: its letters
+//!   wait in an attribute until a server comes that reads file names.
 //!
 //! [`MailboxFacts`]: crate::maildir::MailboxFacts
 //! [`Op::SetMailbox`]: crate::maildir::Op::SetMailbox

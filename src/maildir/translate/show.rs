@@ -8,7 +8,7 @@ use crate::maildir::codec::courier_uiddb::Uiddb;
 use crate::maildir::codec::keywords::Keywords;
 use crate::maildir::codec::uidlist::{Record, Uidlist};
 use crate::maildir::codec::uidvalidity;
-use crate::maildir::{MailboxFacts, name};
+use crate::maildir::{MailboxFacts, hidden, name};
 
 /// `dovecot-uidlist`: every message that has a UID. Of two with one name (the same message in `new/` and `cur/`) the one in `cur/` is
 /// listed, as Dovecot takes the other for it.
@@ -36,9 +36,17 @@ pub fn uidlist(folder: &dyn Folder) -> Option<Uidlist> {
 pub fn record(uid: u32, message: &Message) -> Record {
     Record {
         uid,
-        ext: message.attrs.ext.clone(),
+        ext: fields(message),
         name: name::stem(message.path.name()).to_vec(),
     }
+}
+
+/// The fields that a message has in `dovecot-uidlist`.
+#[must_use]
+pub fn fields(message: &Message) -> BTreeMap<u8, Vec<u8>> {
+    let mut fields = message.attrs.ext.clone();
+    fields.remove(&hidden::KEYWORDS);
+    fields
 }
 
 /// `courierimapuiddb`: every message of `cur/` that has a UID. Those in `new/` are not listed: Courier gives each message that it takes from
@@ -76,10 +84,9 @@ pub fn keywords(facts: &MailboxFacts) -> Option<Keywords> {
 pub fn keyword_list(folder: &dyn Folder) -> Option<KeywordList> {
     let mut messages: BTreeMap<Vec<u8>, _> = BTreeMap::new();
     for message in folder.messages() {
-        let file_name = message.path.name();
-        let set = keywords::names_of(folder.facts(), file_name);
+        let set = keywords::names_of(folder.facts(), &message);
         if !set.is_empty() {
-            messages.insert(name::stem(file_name).to_vec(), set);
+            messages.insert(name::stem(message.path.name()).to_vec(), set);
         }
     }
     (!messages.is_empty()).then_some(KeywordList { messages })

@@ -22,7 +22,7 @@ use super::{Folder, Message};
 use crate::maildir::codec::courier_uiddb::Uiddb;
 use crate::maildir::codec::uidlist::{Record, Uidlist};
 use crate::maildir::codec::{Fault, Malformed};
-use crate::maildir::{Attrs, MailboxFacts, Op, name};
+use crate::maildir::{Attrs, MailboxFacts, Op, hidden, name};
 
 /// What a file says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -246,9 +246,13 @@ fn records(
             }
             _ => free,
         };
+        let mut ext = one.ext.unwrap_or(&message.attrs.ext).clone();
+        if let Some(letters) = message.attrs.ext.get(&hidden::KEYWORDS) {
+            ext.insert(hidden::KEYWORDS, letters.clone());
+        }
         let attrs = Attrs {
             uid: Some(one.uid),
-            ext: one.ext.unwrap_or(&message.attrs.ext).clone(),
+            ext,
             ..message.attrs.clone()
         };
         if taken && attrs != message.attrs {
