@@ -24,6 +24,8 @@
 //!
 //! What the shape costs is measured in the header of the module `history`.
 
+mod leaf;
+
 use super::HistoryError;
 use super::hash::{ObjectKind, hash_object};
 use super::tree::{self, BRANCHES, Key, MAX_DEPTH};
@@ -556,69 +558,6 @@ impl Child {
                 Ok(self.count)
             }
         }
-    }
-}
-
-impl Leaf {
-    fn find(&self, kind: HashKind, plain: &[u8]) -> Option<Found> {
-        let entry = tree::entries(&self.raw, kind)
-            .map_while(Result::ok)
-            .find(|entry| entry.name.starts_with(plain) && entry.plain() == plain)?;
-        Some(Found {
-            hidden: entry.name.to_vec(),
-            dir: entry.dir,
-            oid: entry.oid(),
-        })
-    }
-
-    /// Puts an entry at its place in git's order.
-    fn put(&mut self, kind: HashKind, dir: bool, hidden: &[u8], oid: Oid) {
-        let at = tree::entries(&self.raw, kind)
-            .map_while(Result::ok)
-            .find(|entry| tree::order(entry.name, entry.dir, hidden, dir).is_gt())
-            .map_or(self.raw.len(), |entry| entry.start);
-        let mut entry = Vec::with_capacity(hidden.len() + 40);
-        tree::push(&mut entry, dir, hidden, oid.as_bytes());
-        self.raw.splice(at..at, entry);
-    }
-
-    fn insert(&mut self, kind: HashKind, hidden: Vec<u8>, value: Value) {
-        self.count += 1;
-        match value {
-            Value::File(oid) => self.put(kind, false, &hidden, oid),
-            Value::Dir(oid) => self.put(kind, true, &hidden, oid),
-            Value::Node(node) => {
-                let id = node.id.unwrap_or_else(|| Oid::null(kind));
-                self.put(kind, true, &hidden, id);
-                self.dirs.push((hidden, node));
-            }
-        }
-    }
-
-    fn remove(&mut self, kind: HashKind, plain: &[u8]) -> Option<(Found, Value)> {
-        let entry = tree::entries(&self.raw, kind)
-            .map_while(Result::ok)
-            .find(|entry| {
-                entry.name.starts_with(plain) && entry.plain() == plain && !entry.is_mailbox()
-            })?;
-        let found = Found {
-            hidden: entry.name.to_vec(),
-            dir: entry.dir,
-            oid: entry.oid(),
-        };
-        let range = entry.start..entry.end;
-        self.raw.drain(range);
-        self.count -= 1;
-        let loaded = self
-            .dirs
-            .iter()
-            .position(|(name, _)| found.dir && *name == found.hidden);
-        let value = match loaded {
-            Some(at) => Value::Node(self.dirs.swap_remove(at).1),
-            None if found.dir => Value::Dir(found.oid),
-            None => Value::File(found.oid),
-        };
-        Some((found, value))
     }
 }
 
