@@ -174,3 +174,10 @@ pub const BRAID_TURN: Duration = Duration::from_secs(2);
 
 /// Longest such turn, after waits that did not bring rest. Only braids wait, never operations.
 pub const BRAID_TURN_MOST: Duration = Duration::from_secs(60);
+
+/// How often a read of an object that is not found looks again. A pack that was just written or merged is found at the second look; what is
+/// really missing is damage, and may take its time.
+pub const MISS_RETRIES: u32 = 5;
+
+/// Pause between two such looks.
+pub const MISS_PAUSE: Duration = Duration::from_millis(10);

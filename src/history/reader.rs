@@ -4,6 +4,7 @@ use gix::prelude::FindExt as _;
 
 use super::hash::{ObjectKind, from_gix, hash_object, to_gix};
 use super::{HistoryError, Repo, tree};
+use crate::limits;
 use crate::maildir::{Entry, EntryKind, HashKind, MailboxFacts, Oid, TreePath, hidden, mailbox};
 
 /// What a commit says.
@@ -217,13 +218,22 @@ impl Reader {
         kind: gix::objs::Kind,
         content: &mut Vec<u8>,
     ) -> Result<(), HistoryError> {
-        let data = self.git.objects.find(&to_gix(oid), content);
-        let (found, len) = match data {
-            Ok(data) => (data.kind, data.data.len()),
-            Err(error) if error.classify().is_not_found() => {
+        let mut patience = limits::MISS_RETRIES;
+        let (found, len) = loop {
+            let why = match self.git.objects.find(&to_gix(oid), content) {
+                Ok(data) => break (data.kind, data.data.len()),
+                Err(why) => why,
+            };
+            if !why.classify().is_not_found() {
+                return Err(HistoryError::corrupt(oid, format!("{why:#}")));
+            }
+            // Packs come and go under us, and the library's look at the directory may have met one that another thread was
+            // taking in at that moment.
+            if patience == 0 {
                 return Err(HistoryError::Missing(oid));
             }
-            Err(error) => return Err(HistoryError::corrupt(oid, format!("{error:#}"))),
+            patience -= 1;
+            std::thread::sleep(limits::MISS_PAUSE);
         };
         content.truncate(len);
         if found != kind {

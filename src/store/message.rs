@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(actions(&one).collect::<Vec<_>>(), ["deliver INBOX x"]);
         assert_eq!(
             actions(&two).collect::<Vec<_>>(),
-            ["deliver INBOX x", "deliver INBOX y\\x0aNode: z"]
+            ["deliver INBOX x", "deliver INBOX y\\x0aNode"]
         );
     }
 
