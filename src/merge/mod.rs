@@ -1,4 +1,7 @@
 //! The braid: a merge of Maildir trees. Pure: values in, values out.
+//!
+//! Not in use yet: the store does not braid, because the simulation of nodes (`tests/simulation`) still knows a seed in which an expunged message
+//! returns, and the list of changes for a live tree is not written.
 
 mod braid;
 pub mod commit;

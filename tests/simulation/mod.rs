@@ -9,6 +9,9 @@
 //! any strongly connected graph of links, all nodes have *the same commit* after (n + 1)·D rounds (`merge::rest`). Then no message is lost that nobody removed, and none is back that somebody
 //! removed (unless it was moved, copied or undeleted).
 //!
+//! **Known fault:** seed 11346 breaks the last promise (an expunged message comes back in a braid of three heads, one of which had deleted it);
+//! the cause is not found. Until it is, a run takes the seeds below [`SEEDS`], and no store braids.
+//!
 //! `MAILBRAID_SEED=n` runs one seed; `MAILBRAID_SEEDS=n` as many from 1 on instead of the usual number.
 
 mod client;
@@ -29,7 +32,7 @@ use self::random::Random;
 use self::server::{Ledger, Server};
 use crate::merge_laws::world::Memory;
 
-/// Seeds of one run of the tests.
+/// Seeds of one run of the tests. 20,000 are wanted: see the known fault above.
 const SEEDS: u64 = 1_000;
 
 /// Heads on their way.
