@@ -181,3 +181,9 @@ pub const MISS_RETRIES: u32 = 5;
 
 /// Pause between two such looks.
 pub const MISS_PAUSE: Duration = Duration::from_millis(10);
+
+/// Room set aside for a recovery on a full disk: the commits of one journal segment, which is then given back, and a little more.
+pub const BALLAST: u64 = JOURNAL_SEGMENT_BYTES + 4 * 1024 * 1024;
+
+/// Most record bytes of a commit round in such a recovery.
+pub const ROUND_BYTES_TIGHT: usize = 1024 * 1024;

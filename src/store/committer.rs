@@ -74,7 +74,15 @@ impl Committer {
     /// # Errors
     /// Where an object cannot be written or read. After a full disk ([`StoreError::is_disk_full`]) the same call may be repeated.
     pub fn round(&mut self, journal: &Journal) -> Result<Round, StoreError> {
-        let records = journal.read(self.done, limits::ROUND_RECORDS, limits::ROUND_BYTES)?;
+        self.round_of(journal, limits::ROUND_BYTES)
+    }
+
+    /// The same with at most so many bytes of records, one record at least.
+    ///
+    /// # Errors
+    /// As [`Committer::round`].
+    pub fn round_of(&mut self, journal: &Journal, bytes: usize) -> Result<Round, StoreError> {
+        let records = journal.read(self.done, limits::ROUND_RECORDS, bytes)?;
         match self.write(&records) {
             Ok(head) => self.head = head.or(self.head),
             Err(error) => {

@@ -6,6 +6,7 @@
 //!   journal/      the journal's segments
 //!   local/tree/   server-local files, mirroring the paths of the mount
 //!   local/spill/  content too large for a journal record, and scratch files too large for memory
+//!   ballast       room set aside for a recovery on a full disk
 //!   lock          held by the daemon; holds its process id
 //!   control       the daemon's Unix socket
 //! ```
@@ -65,6 +66,12 @@ impl Layout {
         &self.spill
     }
 
+    /// Room set aside for a recovery on a full disk.
+    #[must_use]
+    pub fn ballast(&self) -> PathBuf {
+        self.root.join("ballast")
+    }
+
     /// The lock file.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
@@ -107,6 +114,7 @@ impl Layout {
             "local",
             "lock",
             "control",
+            "ballast",
         ];
         for entry in listing {
             let name = entry

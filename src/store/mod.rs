@@ -117,6 +117,7 @@ impl Store {
         let (journal, _) = recovery::open_journal(&layout, committed, &options.journal)?;
         let mut committer = Committer::new(&repo, node.clone(), layout.spill(), head, committed)?;
         recovery::replay(&layout, &journal, &mut committer)?;
+        recovery::set_aside(&layout);
 
         let reader = repo.reader();
         let root = match repo.head()? {

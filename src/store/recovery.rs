@@ -18,6 +18,7 @@
 //! | S11 | a stale `refs/heads/mail.lock` | removed: the store's lock says that its writer is dead |
 //! | S12 | a head made elsewhere (no trailer of this node) | the nearest ancestor with one tells where the journal goes on |
 //! | S13 | the journal's torn tail | cut, and said in the log (the journal's own table) |
+//! | S14 | a full disk | the ballast is given up, and small rounds each free what they have committed |
 
 use std::fs;
 
@@ -27,6 +28,7 @@ use super::committer::Committer;
 use super::{Layout, StoreError, message};
 use crate::history::Repo;
 use crate::journal::{self, Journal, Recovery};
+use crate::limits;
 use crate::maildir::Oid;
 
 /// The last operation of `node` that the history at `head` holds; 0 where it holds none (S4, S12).
@@ -91,8 +93,23 @@ pub fn replay(
     committer: &mut Committer,
 ) -> Result<(), StoreError> {
     let from = committer.done();
+    let mut bytes = limits::ROUND_BYTES;
     while journal.last() > committer.done() {
-        committer.round(journal)?;
+        let round = match committer.round_of(journal, bytes) {
+            Ok(round) => round,
+            Err(error) if error.is_disk_full() && fs::remove_file(layout.ballast()).is_ok() => {
+                warn!("the disk is full; recovering with the room set aside");
+                bytes = limits::ROUND_BYTES_TIGHT;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        // Each round gives back what it no longer needs: segments and spilled files.
+        journal.release(round.committed)?;
+        for id in &round.spilled {
+            // What cannot be removed goes with the rest, below.
+            let _ = fs::remove_file(layout.spill().join(id.to_string()));
+        }
     }
     if committer.done() > from {
         info!("recovered operations {} to {}", from + 1, committer.done());
@@ -106,4 +123,32 @@ pub fn replay(
         }
     }
     Ok(())
+}
+
+/// Sets room aside for the next recovery (S14), where the disk has plenty. Without it, a store that was killed on a full disk could
+/// not be mounted before somebody made room.
+pub fn set_aside(layout: &Layout) {
+    let path = layout.ballast();
+    let made = || -> std::io::Result<()> {
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        let space = rustix::fs::fstatvfs(&file)?;
+        if file.metadata()?.len() < limits::BALLAST
+            && space.f_bavail * space.f_frsize > 2 * limits::BALLAST
+        {
+            rustix::fs::fallocate(
+                &file,
+                rustix::fs::FallocateFlags::empty(),
+                0,
+                limits::BALLAST,
+            )?;
+        }
+        Ok(())
+    };
+    if let Err(error) = made() {
+        info!("{}: no room set aside: {error}", path.display());
+    }
 }
