@@ -30,7 +30,7 @@ pub struct Sealed {
     pub oid: Oid,
     /// How the record brings it.
     pub content: maildir::Content,
-    /// The content the inode has from then on (a pending one gets its number with the record).
+    /// The content the inode has from then on (it gets its number with the record).
     pub then: Option<Content>,
     /// The inode's version that was sealed.
     pub version: u32,
@@ -50,9 +50,9 @@ impl Fs {
             };
             return match content {
                 Content::Memory(bytes) => Ok(slice(&bytes, offset, size)),
-                Content::Scratch(file, _) | Content::Spilled(file) | Content::Local(Some(file)) => {
-                    read_file(&file, offset, size)
-                }
+                Content::Scratch(file, _)
+                | Content::Spilled(file, _)
+                | Content::Local(Some(file)) => read_file(&file, offset, size),
                 Content::Local(None) => {
                     let open = self.open_local(ino)?;
                     read_file(&open, offset, size)
@@ -271,7 +271,7 @@ impl Fs {
             (Content::Blob | Content::Pending(_), Some(oid)) => {
                 return Ok(sealed(oid, maildir::Content::Existing, None));
             }
-            (Content::Spilled(_), Some(oid)) => {
+            (Content::Spilled(..), Some(oid)) => {
                 return Ok(sealed(oid, maildir::Content::Existing, None));
             }
             (Content::Memory(bytes), _) if bytes.len() <= limits::INLINE_MAX => {
@@ -298,7 +298,7 @@ impl Fs {
         Ok(sealed(
             oid,
             maildir::Content::Spilled,
-            Some(Content::Spilled(Arc::new(file))),
+            Some(Content::Spilled(Arc::new(file), 0)),
         ))
     }
 

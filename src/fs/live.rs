@@ -198,9 +198,10 @@ impl LiveView for Fs {
                 && let Body::File(file) = &mut node.body
             {
                 match file.content {
-                    Content::Pending(held) if held == number => file.content = Content::Blob,
-                    // Content changed since then has another id, or none.
-                    Content::Spilled(_) if file.oid.is_some() => file.content = Content::Blob,
+                    Content::Pending(held) | Content::Spilled(_, held) if held == number => {
+                        file.content = Content::Blob;
+                    }
+                    // Changed since then: another record will bring what it is now, or has.
                     _ => {}
                 }
             }

@@ -463,7 +463,11 @@ fn adopt(
     if sealed.content == crate::maildir::Content::Existing || stays_local {
         return Ok(());
     }
-    let then = sealed.then.unwrap_or(Content::Pending(seq));
+    let then = match sealed.then {
+        Some(Content::Spilled(file, _)) => Content::Spilled(file, seq),
+        Some(other) => other,
+        None => Content::Pending(seq),
+    };
     if let Content::Scratch(_, path) = std::mem::replace(&mut file.content, then) {
         let _ = std::fs::remove_file(path);
     }

@@ -64,8 +64,8 @@ pub enum Content {
     Memory(Arc<Vec<u8>>),
     /// In a file of the spill directory that is still written to.
     Scratch(Arc<File>, PathBuf),
-    /// In a spilled file named by the blob's id, until the blob is committed.
-    Spilled(Arc<File>),
+    /// In a spilled file named by the blob's id, until the record of this number is committed.
+    Spilled(Arc<File>, u64),
     /// In the journal record of this number.
     Pending(u64),
     /// In the repository.

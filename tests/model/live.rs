@@ -232,7 +232,7 @@ impl Ground for Live {
                 Ok(())
             }
             Op::Commit => {
-                self.store.commit(&**fs as &dyn LiveView);
+                self.store.commit_half(&**fs as &dyn LiveView);
                 Ok(())
             }
             Op::FailNext => {

@@ -76,13 +76,30 @@ impl Memory {
 
     /// Commits all records, as the store thread does.
     pub fn commit(&self, live: &dyn LiveView) {
-        let seq = {
-            let mut state = self.state.lock();
-            let committed: Vec<_> = state.pending.values().cloned().collect();
-            state.blobs.extend(committed);
-            state.committed = state.seq;
-            state.seq
+        let last = self.state.lock().seq;
+        self.commit_to(last, live);
+    }
+
+    /// Commits the older half of the records that are not committed yet: a round ends where the journal ended when it began.
+    pub fn commit_half(&self, live: &dyn LiveView) {
+        let (committed, last) = {
+            let state = self.state.lock();
+            (state.committed, state.seq)
         };
+        self.commit_to(committed + (last - committed).div_ceil(2), live);
+    }
+
+    fn commit_to(&self, seq: u64, live: &dyn LiveView) {
+        {
+            let mut state = self.state.lock();
+            let committed: Vec<_> = state
+                .pending
+                .range(..=seq)
+                .map(|(_, blob)| blob.clone())
+                .collect();
+            state.blobs.extend(committed);
+            state.committed = seq;
+        }
         live.committed(seq);
         let mut state = self.state.lock();
         state.pending.retain(|&number, _| number > seq);

@@ -143,3 +143,39 @@ fn the_live_tree_answers_as_the_reference_does() {
         |ops| compare(&ops),
     );
 }
+
+/// Large content stands in a file until its record is committed. It was written again, and recorded again, before the first record was
+/// committed: reading it then asked the repository for a blob that only the second record's commit would bring.
+#[test]
+fn regression_large_content_recorded_twice_before_the_first_commit() {
+    let path = TreePath::new("in/cur/1.a.b:2,S");
+    let write = |fill| Op::Write {
+        path: path.clone(),
+        at: 0,
+        len: 70_000,
+        fill,
+    };
+    let create = Op::Create {
+        path: path.clone(),
+        exclusive: false,
+    };
+    let mut run = Run::default();
+    for dir in op::DIRS {
+        run.step(&Op::Mkdir {
+            path: TreePath::new(dir),
+        })
+        .expect("mkdir");
+    }
+    for op in [
+        create,
+        write(1),
+        Op::Rest,
+        write(2),
+        Op::Rest,
+        Op::Commit,
+        write(3),
+    ] {
+        run.step(&op)
+            .unwrap_or_else(|wrong| panic!("{op:?}: {wrong}"));
+    }
+}

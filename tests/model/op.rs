@@ -48,7 +48,7 @@ pub enum Op {
     },
     /// Content written in place comes to rest. Nothing to see.
     Rest,
-    /// The store commits all it was told. Nothing to see.
+    /// The store commits the older half of what it was told. Nothing to see.
     Commit,
     /// The next record finds the disk full.
     FailNext,
