@@ -16,6 +16,7 @@
 pub mod backing;
 mod committer;
 mod error;
+mod heads;
 mod layout;
 mod lock;
 pub mod message;
@@ -35,6 +36,7 @@ use parking_lot::Mutex;
 pub use crate::maildir::{Entry, EntryKind};
 pub use backing::{Backing, Change, LiveView, WhenDurable};
 pub use error::StoreError;
+pub use heads::PeersSay;
 pub use layout::Layout;
 pub use lock::Lock;
 pub use recovery::last_committed;
@@ -44,6 +46,7 @@ use crate::history::{InitOptions, Reader, Repo, hash_blob};
 use crate::journal::{self, Journal, JournalError};
 use crate::maildir::{HashKind, MailboxFacts, Oid, Op};
 use committer::Committer;
+use heads::Heads;
 use worker::{Command, Shared, Worker};
 
 /// An open store: the daemon's own.
@@ -55,6 +58,7 @@ pub struct Store {
     root: Option<Oid>,
     readers: ReaderPool,
     shared: Arc<Shared>,
+    heads: Arc<Heads>,
     commands: Sender<Command>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     mountpoint: OnceLock<std::path::PathBuf>,
@@ -125,12 +129,14 @@ impl Store {
             None => None,
         };
         let shared = Arc::new(Shared::new(committer.done()));
+        let heads = Arc::new(Heads::default());
         let (commands, inbox) = crossbeam_channel::unbounded();
         let worker = Worker::new(
             committer,
             Arc::clone(&journal),
             inbox,
             Arc::clone(&shared),
+            Arc::clone(&heads),
             layout.spill().to_owned(),
         );
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
@@ -156,6 +162,7 @@ impl Store {
             journal,
             root,
             shared,
+            heads,
             commands,
             threads: Mutex::new(vec![store_thread, maintenance]),
             mountpoint: OnceLock::new(),
@@ -202,6 +209,26 @@ impl Store {
         })
     }
 
+    /// Takes a head of a peer, by its node's name: it was verified, and all its objects are durable in the repository. Wakes the store thread, which
+    /// braids it. The name may be this node's own: a head of a former life of it.
+    pub fn offer(&self, node: &str, head: Oid) {
+        self.heads.offer(node, head);
+        let _ = self.commands.send(Command::Braid);
+        self.journal.wake();
+    }
+
+    /// A channel that gets a `()` whenever this node's head has moved; moves that come while one waits there are told together. Any number
+    /// of subscribers.
+    #[must_use]
+    pub fn watch_head(&self) -> crossbeam_channel::Receiver<()> {
+        self.heads.watch()
+    }
+
+    /// Sets who answers for the peers in [`Store::status`].
+    pub fn set_peer_status(&self, say: PeersSay) {
+        self.heads.set_peers(say);
+    }
+
     /// The state for `status`.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -216,7 +243,7 @@ impl Store {
             },
             packs: status::count_packs(&self.layout),
             waiting: self.shared.waiting(),
-            peers: Vec::new(),
+            peers: self.heads.peers(),
         }
     }
 

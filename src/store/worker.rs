@@ -9,6 +9,7 @@ use log::{debug, error, info, warn};
 use parking_lot::{Condvar, Mutex};
 
 use super::committer::{Committer, Round};
+use super::heads::Heads;
 use super::{LiveView, StoreError};
 use crate::history::{Maintainer, Maintenance, Repo};
 use crate::journal::Journal;
@@ -18,6 +19,8 @@ use crate::limits;
 pub enum Command {
     /// Commit now: somebody waits.
     Hurry,
+    /// A head was offered.
+    Braid,
     /// End the thread.
     Stop,
 }
@@ -119,6 +122,7 @@ pub struct Worker {
     journal: Arc<Journal>,
     inbox: Receiver<Command>,
     shared: Arc<Shared>,
+    heads: Arc<Heads>,
     spill: PathBuf,
 }
 
@@ -129,6 +133,7 @@ impl Worker {
         journal: Arc<Journal>,
         inbox: Receiver<Command>,
         shared: Arc<Shared>,
+        heads: Arc<Heads>,
         spill: PathBuf,
     ) -> Self {
         Self {
@@ -136,6 +141,7 @@ impl Worker {
             journal,
             inbox,
             shared,
+            heads,
             spill,
         }
     }
@@ -148,6 +154,7 @@ impl Worker {
             loop {
                 match self.inbox.try_recv() {
                     Ok(Command::Hurry) => hurry = true,
+                    Ok(Command::Braid) => {}
                     Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
                     Err(TryRecvError::Empty) => break,
                 }
@@ -158,7 +165,7 @@ impl Worker {
                     // A short nap that a Hurry cuts short: the channel is the only thing waited for.
                     match self.inbox.recv_timeout(pause) {
                         Ok(Command::Stop) => return,
-                        Ok(Command::Hurry) | Err(_) => {}
+                        Ok(Command::Hurry | Command::Braid) | Err(_) => {}
                     }
                 }
             }
@@ -219,6 +226,7 @@ impl Worker {
         state.commits_since_maintenance += 1;
         drop(state);
         self.shared.changed.notify_all();
+        self.heads.moved();
         Ok(round)
     }
 }
