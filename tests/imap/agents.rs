@@ -104,6 +104,16 @@ SyncState {state}/
         private_file(self.dir.path(), "mbsyncrc", &config);
     }
 
+    /// Looks at these folders alone from now on (words of `Patterns`).
+    #[track_caller]
+    pub fn limit_to(&self, folders: &str) {
+        let path = self.dir.path().join("mbsyncrc");
+        let config = std::fs::read_to_string(&path).expect("read mbsyncrc");
+        assert!(config.contains("Patterns *\n"), "mbsyncrc: {config}");
+        let config = config.replace("Patterns *\n", &format!("Patterns {folders}\n"));
+        private_file(self.dir.path(), "mbsyncrc", &config);
+    }
+
     /// Where its Maildirs are.
     pub fn local(&self) -> &Path {
         &self.local

@@ -24,6 +24,16 @@ impl Daemon {
 
     /// The same with mount options.
     pub fn spawn_with(store: &Path, mountpoint: &Path, options: &str) -> Self {
+        Self::spawn_in(store, mountpoint, options, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn spawn_in(
+        store: &Path,
+        mountpoint: &Path,
+        options: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let log = mountpoint.with_extension("log");
         let file = File::options()
             .create(true)
@@ -34,6 +44,7 @@ impl Daemon {
             .arg("mount")
             .args([store, mountpoint])
             .args(["-f", "-o", options])
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("duplicate a file"))
             .stderr(file)

@@ -1,0 +1,128 @@
+//! Nodes that are peers.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::network::Network;
+use super::node::{self, Node};
+use super::ssh::Keys;
+
+/// One cluster at a time: each wants the processors for itself.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Nodes on one network.
+pub struct Cluster {
+    // Dropped in this order.
+    /// The nodes, in the order of their names as given.
+    pub nodes: Vec<Node>,
+    /// What joins them.
+    pub network: Network,
+    dir: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// Machines with sshd, each known to all others; no store yet.
+    #[track_caller]
+    pub fn machines(names: &[&str]) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = node::temporary();
+        let network = Network::new(names);
+        let keys: Vec<Keys> = names
+            .iter()
+            .map(|name| Keys::make(&dir.path().join(name).join("ssh")))
+            .collect();
+        let mut nodes = Vec::new();
+        for (at, host) in network.hosts().iter().enumerate() {
+            keys[at].write_client(&keys.iter().collect::<Vec<_>>());
+            let mut node = Node::new(host, &keys[at], &dir.path().join(&host.name));
+            let others: Vec<_> = names
+                .iter()
+                .zip(&keys)
+                .filter(|(name, _)| **name != host.name)
+                .map(|(name, keys)| (*name, keys))
+                .collect();
+            node.start_sshd(&others);
+            nodes.push(node);
+        }
+        Self {
+            nodes,
+            network,
+            dir,
+            _turn: turn,
+        }
+    }
+
+    /// Mounted nodes with Dovecot; `links` says who has whom as a peer, both ways.
+    #[track_caller]
+    pub fn start(names: &[&str], links: &[(usize, usize)]) -> Self {
+        let mut cluster = Self::machines(names);
+        for node in &mut cluster.nodes {
+            node.init();
+            node.mount();
+            node.start_dovecot();
+        }
+        for &(one, other) in links {
+            cluster.link(one, other);
+            cluster.link(other, one);
+        }
+        cluster
+    }
+
+    /// Three nodes, each the peer of each.
+    #[track_caller]
+    pub fn three() -> Self {
+        Self::start(&["a", "b", "c"], &[(0, 1), (1, 2), (0, 2)])
+    }
+
+    /// `from` gets `to` as a peer.
+    #[track_caller]
+    pub fn link(&self, from: usize, to: usize) {
+        let to = &self.nodes[to];
+        self.nodes[from].add_peer(to.name(), &to.url());
+    }
+
+    /// Waits until all nodes have committed everything and have the same head; how long it took, and the head.
+    #[track_caller]
+    pub fn converge(&self, patience: Duration) -> (Duration, String) {
+        let start = Instant::now();
+        for node in &self.nodes {
+            node.flush();
+        }
+        loop {
+            let heads: Vec<_> = self.nodes.iter().map(Node::head).collect();
+            if let Some(head) = &heads[0]
+                && heads.iter().all(|other| other.as_ref() == Some(head))
+            {
+                return (start.elapsed(), head.clone());
+            }
+            if start.elapsed() > patience {
+                for node in &self.nodes {
+                    eprintln!("{} status: {}", node.name(), node.status());
+                    eprintln!("{} said:\n{}", node.name(), node.said());
+                }
+                panic!("no common head in {patience:?}: {heads:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What must hold at every end.
+    #[track_caller]
+    pub fn assert_sound(&self) {
+        let complaints: Vec<String> = self.nodes.iter().flat_map(Node::complaints).collect();
+        assert!(
+            complaints.is_empty(),
+            "complaints:\n{}",
+            complaints.join("\n")
+        );
+        for node in &self.nodes {
+            node.assert_sound();
+        }
+    }
+
+    /// A directory for what belongs to no node.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+}

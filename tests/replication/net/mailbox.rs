@@ -1,0 +1,386 @@
+//! What clients do to an account on several nodes, and what must be left of it.
+//!
+//! Every message has a Message-ID of its own. The ledger keeps for each how many copies there may be at most and at least once everything is
+//! exchanged; what two sides did to one message at once widens the range only as far as the merge's table says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::node::Node;
+use crate::imap::client::{Client, Reply, number_after};
+use crate::imap::lmtp::Lmtp;
+use crate::random::Random;
+
+/// Folders that are never renamed or deleted: what mbsync looks at.
+pub const STEADY: [&str; 3] = ["INBOX", "Archive", "Work"];
+
+const KEYWORDS: [&str; 8] = [
+    "$Label1",
+    "Junk",
+    "NonJunk",
+    "Later",
+    "Project-x",
+    "$Forwarded",
+    "todo",
+    "Work-1",
+];
+const FLAGS: [&str; 4] = ["\\Seen", "\\Flagged", "\\Answered", "\\Draft"];
+
+/// What may have become of one message.
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    /// Copies that must be there.
+    least: u32,
+    /// Copies that may be there.
+    most: u32,
+    /// Nodes that copied or moved it since all were level.
+    spread_by: BTreeSet<usize>,
+    /// Nodes that expunged the only copy they saw since all were level.
+    expunged_by: BTreeSet<usize>,
+}
+
+/// All messages ever made.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: BTreeMap<String, Entry>,
+    folders: usize,
+    /// `node folder uid → id`, from every look at it: a UID never means another message.
+    seen: BTreeMap<(usize, String, u64), String>,
+    /// What was done, for a failure's reader.
+    pub log: Vec<String>,
+}
+
+/// A node as a user sees it.
+pub struct Desk<'a> {
+    /// Which of the nodes.
+    pub at: usize,
+    node: &'a Node,
+    client: Client,
+    lmtp: Lmtp,
+    user: String,
+}
+
+impl<'a> Desk<'a> {
+    /// Logs in.
+    #[track_caller]
+    pub fn new(at: usize, node: &'a Node, user: &str) -> Self {
+        Self {
+            at,
+            node,
+            client: node.imap(user),
+            lmtp: node.lmtp(),
+            user: user.to_owned(),
+        }
+    }
+
+    /// The connection.
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// A new connection of the same user.
+    #[track_caller]
+    pub fn another(&self) -> Client {
+        self.node.imap(&self.user)
+    }
+
+    /// UIDs and Message-IDs of a folder, which stays selected; `None` where it is not there.
+    #[track_caller]
+    pub fn list(&mut self, folder: &str) -> Option<Vec<(u64, String)>> {
+        if !self.client.run(&format!("SELECT {folder}")).is_ok() {
+            return None;
+        }
+        let reply = self
+            .client
+            .ok("UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])");
+        Some(ids(&reply))
+    }
+
+    /// All folders.
+    #[track_caller]
+    pub fn folders(&mut self) -> Vec<String> {
+        let reply = self.client.ok("LIST \"\" *");
+        reply
+            .untagged
+            .iter()
+            .filter(|line| !line.contains("\\Noselect"))
+            .filter_map(|line| Some(line.rsplit(' ').next()?.trim_matches('"').to_owned()))
+            .collect()
+    }
+}
+
+fn ids(reply: &Reply) -> Vec<(u64, String)> {
+    reply
+        .untagged
+        .iter()
+        .filter_map(|line| {
+            let uid = number_after(line, "UID")?;
+            let id = line.split_once('<')?.1.split_once('>')?.0;
+            Some((uid, id.to_owned()))
+        })
+        .collect()
+}
+
+/// A message with this id.
+pub fn message(id: &str) -> Vec<u8> {
+    format!(
+        "From: a@example.org\r\nTo: u@example.org\r\nSubject: {id}\r\nDate: Wed, 01 Jan 2020 10:00:00 +0000\r\n\
+         Message-ID: <{id}>\r\n\r\nThe text of {id}.\r\n"
+    )
+    .into_bytes()
+}
+
+impl Ledger {
+    /// A new message's id. It must be there until somebody removes it.
+    pub fn make(&mut self) -> String {
+        let id = format!("m{}@example.org", self.entries.len());
+        let entry = Entry {
+            least: 1,
+            most: 1,
+            ..Entry::default()
+        };
+        self.entries.insert(id.clone(), entry);
+        id
+    }
+
+    /// A message whose delivery may or may not have been taken: the acknowledgement did not come.
+    pub fn doubt(&mut self, id: &str) {
+        self.entry(id).least = 0;
+    }
+
+    /// Messages known.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[track_caller]
+    fn entry(&mut self, id: &str) -> &mut Entry {
+        self.entries
+            .get_mut(id)
+            .unwrap_or_else(|| panic!("a message nobody made: {id}"))
+    }
+
+    /// Mail arrives by LMTP.
+    #[track_caller]
+    pub fn deliver(&mut self, desk: &mut Desk) {
+        let id = self.make();
+        self.note(desk, &format!("deliver {id}"));
+        desk.lmtp.deliver(&desk.user, &message(&id));
+    }
+
+    fn note(&mut self, desk: &Desk, what: &str) {
+        self.log.push(format!("{}: {what}", desk.node.name()));
+    }
+
+    /// One thing that a user does, by chance.
+    #[track_caller]
+    pub fn act(&mut self, desk: &mut Desk, random: &mut Random) {
+        match random.below(20) {
+            0..=4 => self.deliver(desk),
+            5..=6 => self.append(desk, random),
+            7..=11 => self.flag(desk, random),
+            12..=13 => self.carry(desk, random, "MOVE"),
+            14 => self.carry(desk, random, "COPY"),
+            15..=16 => self.expunge(desk, random),
+            _ => self.change_folders(desk, random),
+        }
+    }
+
+    fn append(&mut self, desk: &mut Desk, random: &mut Random) {
+        let folders = desk.folders();
+        let folder = random.pick(&folders).expect("INBOX is there").clone();
+        let id = self.make();
+        self.note(desk, &format!("append {id} to {folder}"));
+        let date = format!("{:2}-Mar-2021 01:02:03 +0000", 1 + random.below(28));
+        let flag = FLAGS[random.below(FLAGS.len())];
+        let reply = desk
+            .client
+            .append(&folder, flag, Some(&date), &message(&id));
+        // Another node's deletion of the folder may arrive in between.
+        if !reply.is_ok() {
+            self.entry(&id).least = 0;
+            self.entry(&id).most = 0;
+        }
+    }
+
+    /// A message of a folder, by chance.
+    #[track_caller]
+    fn choose(&mut self, desk: &mut Desk, random: &mut Random) -> Option<(String, u64, String)> {
+        let folders = desk.folders();
+        let folder = random.pick(&folders)?.clone();
+        let listed = desk.list(&folder)?;
+        let (uid, id) = random.pick(&listed)?.clone();
+        Some((folder, uid, id))
+    }
+
+    fn flag(&mut self, desk: &mut Desk, random: &mut Random) {
+        let Some((folder, uid, id)) = self.choose(desk, random) else {
+            return;
+        };
+        let sign = ['+', '+', '-'][random.below(3)];
+        let word = match random.below(2) {
+            0 => FLAGS[random.below(FLAGS.len())],
+            _ => KEYWORDS[random.below(KEYWORDS.len())],
+        };
+        self.note(desk, &format!("flag {folder} {uid} {id} {sign}{word}"));
+        desk.client
+            .run(&format!("UID STORE {uid} {sign}FLAGS ({word})"));
+    }
+
+    fn carry(&mut self, desk: &mut Desk, random: &mut Random, command: &str) {
+        let Some((folder, uid, id)) = self.choose(desk, random) else {
+            return;
+        };
+        let to = STEADY[random.below(STEADY.len())];
+        if to == folder {
+            return;
+        }
+        self.note(desk, &format!("{command} {id} from {folder} to {to}"));
+        let reply = desk.client.run(&format!("UID {command} {uid} {to}"));
+        let at = desk.at;
+        let entry = self.entry(&id);
+        entry.most += 1;
+        entry.spread_by.insert(at);
+        assert!(
+            reply.is_ok()
+                || reply.tagged.contains("EXPUNGEISSUED")
+                || reply.tagged.contains("NONEXISTENT"),
+            "{command}: {}",
+            reply.tagged
+        );
+    }
+
+    fn expunge(&mut self, desk: &mut Desk, random: &mut Random) {
+        let Some((folder, uid, id)) = self.choose(desk, random) else {
+            return;
+        };
+        let mut copies = 0;
+        for folder in desk.folders() {
+            let listed = desk.list(&folder).unwrap_or_default();
+            copies += listed.iter().filter(|(_, other)| *other == id).count();
+        }
+        if desk.list(&folder).is_none() {
+            return;
+        }
+        self.note(desk, &format!("expunge {folder} {uid} {id} of {copies}"));
+        desk.client
+            .run(&format!("UID STORE {uid} +FLAGS (\\Deleted)"));
+        let reply = desk.client.run(&format!("UID EXPUNGE {uid}"));
+        let done = reply.untagged.iter().any(|line| line.ends_with(" EXPUNGE"));
+        let at = desk.at;
+        let entry = self.entry(&id);
+        entry.least = 0;
+        if done && copies == 1 {
+            entry.expunged_by.insert(at);
+        }
+    }
+
+    fn change_folders(&mut self, desk: &mut Desk, random: &mut Random) {
+        let folders = desk.folders();
+        let loose: Vec<String> = folders
+            .into_iter()
+            .filter(|name| !STEADY.contains(&name.as_str()))
+            .collect();
+        self.folders += 1;
+        let fresh = format!("F{}", self.folders);
+        match (random.below(6), random.pick(&loose).cloned()) {
+            (0, Some(folder)) => {
+                // INBOX is open, so that the folder is not.
+                let listed = desk.list(&folder).unwrap_or_default();
+                desk.client.ok("SELECT INBOX");
+                self.note(desk, &format!("delete {folder}"));
+                let gone = desk.client.run(&format!("DELETE {folder}")).is_ok();
+                for (_, id) in listed.into_iter().filter(|_| gone) {
+                    self.entry(&id).least = 0;
+                }
+            }
+            (1..=2, Some(folder)) => {
+                desk.client.ok("SELECT INBOX");
+                self.note(desk, &format!("rename {folder} to {fresh}"));
+                desk.client.run(&format!("RENAME {folder} {fresh}"));
+                // Two sides may rename one folder to two names.
+                let listed = desk.list(&fresh).unwrap_or_default();
+                for (_, id) in listed {
+                    let at = desk.at;
+                    let entry = self.entry(&id);
+                    entry.most += 1;
+                    entry.spread_by.insert(at);
+                }
+            }
+            (3, _) => {
+                let folder = STEADY[random.below(STEADY.len())];
+                let verb = ["SUBSCRIBE", "UNSUBSCRIBE"][random.below(2)];
+                self.note(desk, &format!("{verb} {folder}"));
+                desk.client.ok(&format!("{verb} {folder}"));
+            }
+            _ => {
+                self.note(desk, &format!("create {fresh}"));
+                desk.client.ok(&format!("CREATE {fresh}"));
+                let id = self.make();
+                desk.client
+                    .append(&fresh, "", None, &message(&id))
+                    .expect_ok("APPEND");
+            }
+        }
+    }
+
+    /// All nodes are level: what this desk sees must be what the ledger allows, and no UID may mean another message than it did here before.
+    #[track_caller]
+    pub fn check(&mut self, desk: &mut Desk) {
+        let mut found: BTreeMap<String, u32> = BTreeMap::new();
+        for folder in desk.folders() {
+            let listed = desk.list(&folder).expect("a folder that is listed");
+            for (uid, id) in listed {
+                *found.entry(id.clone()).or_default() += 1;
+                if STEADY.contains(&folder.as_str()) {
+                    let key = (desk.at, folder.clone(), uid);
+                    let before = self.seen.entry(key).or_insert_with(|| id.clone());
+                    assert_eq!(
+                        *before,
+                        id,
+                        "{}: {folder} UID {uid} means another message now",
+                        desk.node.name()
+                    );
+                }
+            }
+        }
+        let mut wrong = Vec::new();
+        for (id, entry) in &self.entries {
+            let count = found.remove(id).unwrap_or(0);
+            if count < entry.least || count > entry.most {
+                wrong.push(format!(
+                    "{id}: {count} copies, allowed {}..={}; {:?}",
+                    entry.least,
+                    entry.most,
+                    self.log
+                        .iter()
+                        .filter(|line| line.split(' ').any(|word| word == id))
+                        .collect::<Vec<_>>()
+                ));
+            }
+        }
+        assert!(
+            wrong.is_empty() && found.is_empty(),
+            "{}: {wrong:#?}\nnobody made {found:?}",
+            desk.node.name()
+        );
+    }
+
+    /// All nodes are level: what was expunged, and that nobody moved or copied meanwhile, must be gone; what is there now counts from here.
+    pub fn settle(&mut self) {
+        for entry in self.entries.values_mut() {
+            let others = |by: usize| entry.spread_by.iter().any(|other| *other != by);
+            if entry.expunged_by.iter().any(|by| !others(*by)) {
+                entry.most = 0;
+                entry.least = 0;
+            }
+            entry.expunged_by.clear();
+            entry.spread_by.clear();
+        }
+    }
+
+    /// The last things that were done.
+    pub fn tail(&self, lines: usize) -> String {
+        let from = self.log.len().saturating_sub(lines);
+        self.log[from..].join("\n")
+    }
+}

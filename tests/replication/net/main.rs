@@ -1,0 +1,36 @@
+//! Nodes on machines of their own: network namespaces joined by a bridge, in each an sshd, a store, its mount and a Dovecot.
+//!
+//! ```text
+//!   namespace a            namespace hub            namespace b
+//!   mailbraid ─ ssh ─ eth0 ═════ bridge ═════ eth0 ─ sshd ─ mailbraid serve
+//!   dovecot                                          dovecot
+//! ```
+//!
+//! A port of the bridge that is taken down cuts a node off as a pulled cable does: packets vanish and nobody is told. All names carry the
+//! process id of the test, so what a killed run left behind is found and cleared by the next one.
+//!
+//! A binary of its own (`cargo test --test net`), because it wants the processors for itself, and because these are the runs that can be made long:
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `MAILBRAID_NET_DELIVERIES` | mails from node to node whose way is timed | 36 |
+//!
+//! Needs root, `ip` and `sshd`; the test that lacks one says so.
+
+// The long runs use parts that the short ones do not.
+#![allow(dead_code)]
+
+mod alone;
+mod arrivals;
+mod cluster;
+#[path = "servers.rs"]
+mod imap;
+mod mailbox;
+mod network;
+mod node;
+#[path = "../../simulation/random.rs"]
+mod random;
+mod relay;
+mod ssh;
+#[path = "../../support/mod.rs"]
+mod support;
