@@ -29,6 +29,11 @@ pub enum ImportError {
         "{0}: no such directory; mount the store first and name a directory below the mount point"
     )]
     NoDestination(PathBuf),
+    /// The destination is a plain directory.
+    #[error(
+        "{0}: no mailbraid store is mounted there; mount one first, or say --anywhere to copy all the same"
+    )]
+    NotMounted(PathBuf),
     /// A file could not be read or written.
     #[error("{path}: {source}; run the same command again to go on")]
     Io {

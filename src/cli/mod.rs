@@ -50,11 +50,11 @@ enum Command {
         #[arg(long, hide = true)]
         background: bool,
     },
-    /// Create a store
+    /// Create a store, or make one of a clone of a store's repo.git
     Init {
         /// The store directory
         store: PathBuf,
-        /// This node's name [default: the host name]
+        /// This node's name [default: the host name; on a clone with a number where the history knows it]
         #[arg(long)]
         node: Option<String>,
         /// Hash function of the repository
@@ -87,6 +87,9 @@ enum Command {
         maildir: PathBuf,
         /// A directory below the mount point
         dest: PathBuf,
+        /// Copy where no store is mounted, too
+        #[arg(long)]
+        anywhere: bool,
     },
     /// Write a plain Maildir as of any revision or date
     Export {
@@ -179,6 +182,11 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             object_format,
         } => {
             let mut create = create_options()?;
+            let layout = Layout::new(&store);
+            if node.is_none() && layout.exists() {
+                Store::adopt(&store, &create.node).map_err(|error| error.to_string())?;
+                return Ok(ExitCode::SUCCESS);
+            }
             if let Some(node) = node {
                 create.node = check_node(node).map_err(|error| error.to_string())?;
             }
@@ -196,7 +204,14 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             log::log(&repo, path.as_deref().map(OsStrExt::as_bytes), &mut out)
                 .map_err(|error| error.to_string())?;
         }
-        Command::Import { maildir, dest } => {
+        Command::Import {
+            maildir,
+            dest,
+            anywhere,
+        } => {
+            if !anywhere && !mount::is_in_a_mount(&dest) {
+                return Err(import::ImportError::NotMounted(dest).to_string());
+            }
             let progress = progress("messages");
             let done =
                 import::import(&maildir, &dest, &progress).map_err(|error| error.to_string())?;

@@ -1,5 +1,6 @@
 //! The hidden repository: tries, packs and deltas, commits, refs, maintenance. The only importer of gix.
 
+mod adopt;
 mod diff;
 mod durable;
 mod error;

@@ -28,7 +28,7 @@ pub struct InitOptions {
 ///
 /// Reflogs would repeat the history. gc and maintenance are ours, while mounted and otherwise (an administrator's `git gc` is safe at any
 /// moment all the same). A push becomes one pack, not loose objects, and is synced before it is acknowledged.
-const CONFIG: &str = "\
+pub(super) const CONFIG: &str = "\
 \tbare = true
 \tfilemode = false
 \tlogAllRefUpdates = false
@@ -131,14 +131,11 @@ impl Repo {
             });
         }
         let config = read_config(path)?;
-        let unsupported = |what: &str| HistoryError::Unsupported {
-            path: path.to_path_buf(),
-            what: what.to_owned(),
-        };
         let Some(format) = config.string("mailbraid.format") else {
-            return Err(unsupported(
-                "not a mailbraid store: its config has no mailbraid.format",
-            ));
+            return Err(HistoryError::Unsupported {
+                path: path.to_path_buf(),
+                what: "not a mailbraid store: its config has no mailbraid.format; a clone of a store becomes one by `mailbraid init`".to_owned(),
+            });
         };
         if !format
             .to_string()
@@ -151,7 +148,16 @@ impl Repo {
                 known: limits::STORE_FORMAT,
             });
         }
-        if config
+        Self::open_any(path)
+    }
+
+    /// Opens a repository that is a store's, or is to become one.
+    pub(super) fn open_any(path: &Path) -> Result<Self, HistoryError> {
+        let unsupported = |what: &str| HistoryError::Unsupported {
+            path: path.to_path_buf(),
+            what: what.to_owned(),
+        };
+        if read_config(path)?
             .string("extensions.refStorage")
             .is_some_and(|storage| storage != "files")
         {
@@ -279,10 +285,18 @@ impl Repo {
     /// # Errors
     /// [`HistoryError::Config`], [`HistoryError::Locked`], I/O errors.
     pub fn set_config(&self, key: &str, value: &str) -> Result<(), HistoryError> {
+        self.rewrite_config(|path, text| edit(path, text, &[(key, value)]))
+    }
+
+    /// Replaces the config by what is made of it, under git's own lock. Durable when it returns.
+    pub(super) fn rewrite_config(
+        &self,
+        change: impl FnOnce(&Path, &[u8]) -> Result<Vec<u8>, HistoryError>,
+    ) -> Result<(), HistoryError> {
         let path = self.path().join("config");
         let lock = self.inner.refs.lock(&path)?;
         let text = fs::read(&path).map_err(HistoryError::io("read", &path))?;
-        let text = edit(&path, &text, &[(key, value)])?;
+        let text = change(&path, &text)?;
         lock.commit(&path, &text)
     }
 
@@ -302,9 +316,9 @@ impl Repo {
     }
 }
 
-type ConfigFile = gix::config::File;
+pub(super) type ConfigFile = gix::config::File;
 
-fn parse_config(path: &Path, text: &[u8]) -> Result<ConfigFile, HistoryError> {
+pub(super) fn parse_config(path: &Path, text: &[u8]) -> Result<ConfigFile, HistoryError> {
     ConfigFile::from_bytes_no_includes(
         text,
         gix::config::file::Metadata::from(gix::config::Source::Local),
@@ -316,7 +330,7 @@ fn parse_config(path: &Path, text: &[u8]) -> Result<ConfigFile, HistoryError> {
     })
 }
 
-fn read_config(git_dir: &Path) -> Result<ConfigFile, HistoryError> {
+pub(super) fn read_config(git_dir: &Path) -> Result<ConfigFile, HistoryError> {
     let path = git_dir.join("config");
     let text = fs::read(&path).map_err(|error| HistoryError::Config {
         path: path.clone(),
@@ -325,7 +339,11 @@ fn read_config(git_dir: &Path) -> Result<ConfigFile, HistoryError> {
     parse_config(&path, &text)
 }
 
-fn edit(path: &Path, text: &[u8], values: &[(&str, &str)]) -> Result<Vec<u8>, HistoryError> {
+pub(super) fn edit(
+    path: &Path,
+    text: &[u8],
+    values: &[(&str, &str)],
+) -> Result<Vec<u8>, HistoryError> {
     let mut file = parse_config(path, text)?;
     for (key, value) in values {
         file.set_raw_value(*key, *value)

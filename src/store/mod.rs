@@ -13,6 +13,7 @@
 //! - An error that is no full disk poisons the store: reading goes on, [`Backing::append`] answers `EIO`, `status` says why. What the
 //!   journal holds stays there, so nothing acknowledged is lost, and a remount tries again.
 
+mod adopt;
 pub mod backing;
 mod committer;
 mod error;
@@ -68,14 +69,14 @@ pub struct Store {
 /// How to open a store.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
-    /// Create the store with these where none exists.
+    /// Create the store with these where none exists; a clone becomes one under a name like this one.
     pub create: Option<InitOptions>,
     /// How its journal is kept; `first_seq` is the store's own to say.
     pub journal: journal::Options,
 }
 
 impl Store {
-    /// Creates a store and leaves it closed.
+    /// Creates a store, of a clone's `repo.git` where one is there (whose hash function it keeps), and leaves it closed.
     ///
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::NotAStore`], or what the disk says.
@@ -83,7 +84,11 @@ impl Store {
         let layout = Layout::new(path);
         layout.check_usable()?;
         if layout.exists() {
-            return Err(StoreError::Exists(path.to_owned()));
+            let _lock = Lock::take(&layout)?;
+            let adopted = adopt::under(&layout, &options.node)?;
+            return adopted
+                .map(drop)
+                .ok_or_else(|| StoreError::Exists(path.to_owned()));
         }
         layout.create_root()?;
         let _lock = Lock::take(&layout)?;
@@ -110,7 +115,11 @@ impl Store {
         // The repository last: once it is there the store is whole.
         let repo = match &options.create {
             Some(init) if !layout.exists() => Repo::init(&layout.repo(), init)?,
-            _ => Repo::open(&layout.repo())?,
+            Some(init) => match adopt::under_a_new_name(&layout, &init.node)? {
+                Some(repo) => repo,
+                None => Repo::open(&layout.repo())?,
+            },
+            None => Repo::open(&layout.repo())?,
         };
         repo.clear_stale_locks()?;
         let node = repo

@@ -1,5 +1,6 @@
 //! The real mount: what the kernel, and programs through it, get to see.
 
+mod adopt;
 mod bad_input;
 mod content;
 mod differential;
