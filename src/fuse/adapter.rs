@@ -70,14 +70,10 @@ fn from_system(time: TimeOrNow) -> Time {
     };
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => (since.as_secs() as i64, since.subsec_nanos()),
+        // fuser has taken both parts away from the epoch, but the kernel's nanoseconds count forward from the second.
         Err(before) => {
-            let before = before.duration();
-            let nanos = before.subsec_nanos();
-            if nanos == 0 {
-                (-(before.as_secs() as i64), 0)
-            } else {
-                (-(before.as_secs() as i64) - 1, 1_000_000_000 - nanos)
-            }
+            let parts = before.duration();
+            (-(parts.as_secs() as i64), parts.subsec_nanos())
         }
     }
 }

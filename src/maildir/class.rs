@@ -2,7 +2,7 @@
 //!
 //! | class | examples | treatment |
 //! |---|---|---|
-//! | scratch | below `tmp/` of a folder | never committed |
+//! | scratch | below `tmp/` of a folder; [`SCRATCH`] | never committed |
 //! | server-local | [`SERVER_LOCAL`] | plain files in the store's `local/`, never committed, never replicated |
 //! | understood | [`UNDERSTOOD`] | parsed; committed and merged by meaning |
 //! | committed | all else: messages, directories, "other" files | in the history |
@@ -14,7 +14,7 @@ use super::TreePath;
 pub enum PathClass {
     /// Messages, directories and other files: part of the history.
     Committed,
-    /// Below `tmp/`: not part of the history.
+    /// Below `tmp/`, or a mail on its way to its name: not part of the history.
     Scratch,
     /// A server's private, recomputable state: a plain file of this node.
     ServerLocal,
@@ -31,6 +31,8 @@ pub enum Pattern {
     StartsWith(&'static str),
     /// The name ends with this.
     EndsWith(&'static str),
+    /// The name is this and six letters or digits, as mkstemp(3) makes them.
+    Temporary(&'static str),
 }
 
 impl Pattern {
@@ -39,9 +41,19 @@ impl Pattern {
             Self::Is(text) => name == text.as_bytes(),
             Self::StartsWith(text) => name.starts_with(text.as_bytes()),
             Self::EndsWith(text) => name.ends_with(text.as_bytes()),
+            Self::Temporary(text) => name
+                .strip_prefix(text.as_bytes())
+                .is_some_and(|rest| rest.len() == 6 && rest.iter().all(u8::is_ascii_alphanumeric)),
         }
     }
 }
+
+/// Files that are scratch though they lie beside `tmp/`: the pattern, the program that writes them, and what for.
+pub const SCRATCH: &[(Pattern, &str, &str)] = &[(
+    Pattern::Temporary("mu"),
+    "GNU Mailutils",
+    "a mail while it is written; renamed into `cur/` or `new/` then",
+)];
 
 /// Server-local files: the pattern, the server that writes them, and why they may stay on this node.
 pub const SERVER_LOCAL: &[(Pattern, &str, &str)] = &[
@@ -223,6 +235,7 @@ impl Place {
             Self::Keywords => PathClass::Understood,
             Self::Private => PathClass::ServerLocal,
             Self::Messages => PathClass::Committed,
+            Self::Folder if SCRATCH.iter().any(|row| row.0.matches(name)) => PathClass::Scratch,
             Self::Folder if SERVER_LOCAL.iter().any(|row| row.0.matches(name)) => {
                 PathClass::ServerLocal
             }
@@ -286,6 +299,10 @@ mod tests {
             ("u/tmp", PathClass::Committed),
             ("u/tmp/1.2.vm", PathClass::Scratch),
             ("u/tmp/d/x", PathClass::Scratch),
+            ("u/muQ7xw0z", PathClass::Scratch),
+            ("u/muQ7xw0z1", PathClass::Committed),
+            ("u/mu-notes", PathClass::Committed),
+            ("u/cur/muQ7xw0z", PathClass::Committed),
             ("u/cur/x.lock", PathClass::Committed),
             ("u/cur/1.2.vm:2,S", PathClass::Committed),
             ("u/dovecot.index.cache", PathClass::ServerLocal),
@@ -307,6 +324,7 @@ mod tests {
             ("u/tmp", PathClass::Committed),
             ("u/tmp/d", PathClass::Scratch),
             ("u/.a.lock", PathClass::Committed),
+            ("u/muster01", PathClass::Committed),
             ("u/subscriptions.old", PathClass::Committed),
             ("u/courierimapkeywords", PathClass::Understood),
             ("u/fts-flatcurve", PathClass::ServerLocal),

@@ -176,7 +176,8 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
     ]);
 }
 
-fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
+/// Undoes `%xx`; `None` where something else stands after a `%`.
+pub(super) fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(escaped.len());
     let mut rest = escaped.iter();
     while let Some(&byte) = rest.next() {

@@ -16,6 +16,8 @@
 
 use std::collections::BTreeMap;
 
+use super::hidden::unescape;
+
 /// Facts of one folder, kept in a small file of the folder in the repository (RFC 9051 §2.3.1.1 for the UID values).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MailboxFacts {
@@ -149,21 +151,6 @@ fn escape(text: &mut Vec<u8>, value: &[u8]) {
             text.push(byte);
         }
     }
-}
-
-fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
-    let mut plain = Vec::with_capacity(escaped.len());
-    let mut rest = escaped.iter();
-    while let Some(&byte) = rest.next() {
-        if byte != b'%' {
-            plain.push(byte);
-            continue;
-        }
-        let high = (*rest.next()? as char).to_digit(16)?;
-        let low = (*rest.next()? as char).to_digit(16)?;
-        plain.push((high * 16 + low) as u8);
-    }
-    Some(plain)
 }
 
 #[cfg(test)]
