@@ -263,7 +263,8 @@ impl Fs {
         let (kind, size, nlink, bits) = match &node.body {
             Body::File(file) => {
                 let name = file.names.first().map_or(&b""[..], |link| &link.name);
-                ask = matches!(file.content, Content::Local(_)) && asks_each_time(name);
+                ask = matches!(file.content, Content::Local(_)) && asks_each_time(name)
+                    || understood::is_written_for_index(name);
                 (Kind::File, file.size, file.names.len() as u32, 0o666)
             }
             Body::Dir(dir) => {

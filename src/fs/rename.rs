@@ -365,7 +365,9 @@ impl Fs {
                 None
             };
             let mut space = self.space.lock();
-            if space.child(new_parent, new_name)?.is_some() {
+            if space.child(new_parent, new_name)?.is_some()
+                || !Self::may_lock(&space, new_parent, new_name)
+            {
                 return Err(FsError::Exists);
             }
             let file = space.file(ino)?;

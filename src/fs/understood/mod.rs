@@ -9,7 +9,8 @@
 //! - A file that is missing, or says less or other than the records, is made anew when a server *looks for it*, so a mount and a braid cost nothing
 //!   here: a new inode (Dovecot compares inodes), for keywords a later whole-second mtime (Dovecot compares those).
 //! - A file that breaks a rule is shown back as it is, and the records stay as they are; one warning names file and line.
-//! - The kernel asks each time it needs such a name or its attributes ([`asks_each_time`]), so nothing here has to be invalidated.
+//! - The kernel asks each time it needs such a name or its attributes ([`asks_each_time`]), so nothing here has to be invalidated. A name that a file is renamed to has the time
+//!   to live of its old one, so the same holds of the names that servers write these files under ([`is_written_for_index`]).
 //! - **A message gets its UID where it lands**, in the record that brings it, unless a server holds the folder's lock: then the server is about
 //!   to give UIDs itself. The uidlist gets its line at once where it was true before.
 //! - Dovecot's lock and Courier's exclude each other: two servers on one folder would give one UID to two messages.
@@ -120,6 +121,15 @@ impl Index {
 #[must_use]
 pub fn asks_each_time(name: &[u8]) -> bool {
     name == courier_keywords::LIST || Index::in_folder(name).is_some()
+}
+
+/// Whether servers write an index file under this name, to be renamed into its place.
+pub(super) fn is_written_for_index(name: &[u8]) -> bool {
+    let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
+    matches!(name, b"dovecot-uidlist.tmp" | b"dovecot-keywords.lock")
+        || name.starts_with(b".tmp.")
+        || has(b"imapuid_")
+        || has(b"imapsubscribe")
 }
 
 impl Fs {

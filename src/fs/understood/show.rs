@@ -15,6 +15,9 @@ use crate::maildir::translate::show;
 impl Fs {
     /// Makes a file say what the records say; one that was not looked at since the mount is compared first. Messages are loaded.
     pub(super) fn show(&self, space: &mut Space, folder: Ino, index: Index) -> Result<(), FsError> {
+        if index == Index::KeywordDir {
+            return self.show_keyword_dir(space, folder);
+        }
         let there = Self::is_there(space, folder, index);
         let state = space
             .mailbox(folder)
@@ -39,7 +42,6 @@ impl Fs {
                 show::uiddb(&Records::new(space, folder, mailbox)?).map(|db| db.encode())
             }
             Index::Keywords => show::keywords(&mailbox.facts).map(|keywords| keywords.encode()),
-            Index::KeywordDir => return self.show_keyword_dir(space, folder),
             Index::KeywordList => {
                 let list = show::keyword_list(&Records::new(space, folder, mailbox)?);
                 // No file means no keywords, but an old file must not say otherwise.
@@ -49,7 +51,7 @@ impl Fs {
                 let issued = mailbox.facts.uid_validity_issued;
                 return self.show_issued(space, folder, issued);
             }
-            Index::KeywordUpdate | Index::Subscribed => return Ok(()),
+            Index::KeywordDir | Index::KeywordUpdate | Index::Subscribed => return Ok(()),
         };
         let Some(bytes) = bytes else {
             return Ok(());
@@ -82,6 +84,12 @@ impl Fs {
 
     /// `courierimapkeywords/`, where there are keywords: Courier looks into it before it would make it.
     fn show_keyword_dir(&self, space: &mut Space, folder: Ino) -> Result<(), FsError> {
+        let has_keywords = space
+            .mailbox(folder)
+            .is_some_and(|mailbox| !mailbox.facts.keywords.is_empty());
+        if !has_keywords || space.child(folder, KEYWORD_DIR)?.is_some() {
+            return Ok(());
+        }
         let path = space.path(folder)?.join(KEYWORD_DIR);
         self.local.mkdir(&path)?;
         let time = node::now();

@@ -285,6 +285,25 @@ fn a_delivery_by_another_program_gets_its_uid_and_its_line_at_once() {
 }
 
 #[test]
+fn the_kernel_does_not_remember_what_becomes_an_index_file() {
+    let tree = opened_by_dovecot();
+    for path in [
+        "u/dovecot-uidlist.tmp",
+        "u/dovecot-keywords.lock",
+        "u/tmp/1700000000.M1P2_imapuid_0.vm",
+        "u/tmp/1700000000.M1P2_imapsubscribe1.vm",
+    ] {
+        tree.write(path, "");
+        assert!(tree.stat(path).unwrap().asks_each_time, "{path}");
+    }
+    // Deliveries ask no more than they need to.
+    for path in ["u/tmp/1700000000.M1P2.vm", "u/dovecot-uidlist.lock"] {
+        tree.write(path, "");
+        assert!(!tree.stat(path).unwrap().asks_each_time, "{path}");
+    }
+}
+
+#[test]
 fn somebody_may_append_without_a_lock() {
     let tree = opened_by_dovecot();
     let (parent, _) = tree.split("u/x");

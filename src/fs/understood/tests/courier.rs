@@ -138,3 +138,15 @@ fn a_courier_that_slept_finds_its_messages() {
     tree.unlink("u/cur/2.b:2,");
     assert!(tree.stat("u/cur/2.b:2,a").is_err());
 }
+
+#[test]
+fn a_keyword_directory_that_is_there_is_shown_as_it_is() {
+    let tree = Tree::new();
+    let (folder, name) = tree.split("u/courierimapkeywords");
+    tree.fs.mkdir(folder, name.as_bytes()).unwrap();
+    // Nothing is known of the folder, as after a mount.
+    let ready = tree.fs.make_ready(folder, super::super::Index::KeywordDir);
+    assert!(ready.is_ok(), "{ready:?}");
+    tree.write("u/courierimapkeywords/x", "");
+    assert!(tree.stat("u/courierimapkeywords/x").is_ok());
+}
