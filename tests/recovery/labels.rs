@@ -1,7 +1,7 @@
 //! A test for each label of the recovery table in `store::recovery`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -143,11 +143,39 @@ fn copied(from: &Path, to: &Path) {
     panic!("{} does not hold still", from.display());
 }
 
-/// The repository of one store beside the journal of another: any state between two commits.
-fn with_journal_of(repo_from: &Path, journal_from: &Path, to: &Path) {
-    copied(repo_from, to);
-    fs::remove_dir_all(to.join("journal")).unwrap();
-    copied(&journal_from.join("journal"), &to.join("journal"));
+/// A live store, a copy of it from another moment, and what a kill between the two would leave.
+struct Moments {
+    live: PathBuf,
+    other: PathBuf,
+    cut: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Moments {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let [live, other, cut] = ["live", "other", "cut"].map(|name| dir.path().join(name));
+        Self {
+            live,
+            other,
+            cut,
+            _dir: dir,
+        }
+    }
+
+    /// The other moment is the one before the first operation.
+    fn beside_a_new_store() -> Self {
+        let moments = Self::new();
+        drop(open(&moments.other));
+        moments
+    }
+
+    /// The repository of one beside the journal of another: any state between two commits.
+    fn cut_of(&self, repo: &Path, journal: &Path) {
+        copied(repo, &self.cut);
+        fs::remove_dir_all(self.cut.join("journal")).unwrap();
+        copied(&journal.join("journal"), &self.cut.join("journal"));
+    }
 }
 
 #[test]
@@ -189,81 +217,65 @@ fn s2_a_clean_stop() {
 
 #[test]
 fn s3_later_operations_in_the_journal() {
-    let dir = tempfile::tempdir().unwrap();
-    let (live, early, cut) = (
-        dir.path().join("live"),
-        dir.path().join("early"),
-        dir.path().join("cut"),
-    );
-    let store = open(&live);
+    let moments = Moments::new();
+    let store = open(&moments.live);
     deliver_into_new(&store);
     store.flush().unwrap();
-    copied(&live, &early);
+    copied(&moments.live, &moments.other);
     deliver(&store, "u/new/2.2.vm", b"two");
-    with_journal_of(&early, &live, &cut);
-    drop(open(&cut));
-    assert_eq!(sequences(&cut), 4);
-    assert_eq!(files(&cut).len(), 2);
+    moments.cut_of(&moments.other, &moments.live);
+    drop(open(&moments.cut));
+    assert_eq!(sequences(&moments.cut), 4);
+    assert_eq!(files(&moments.cut).len(), 2);
     drop(store);
 }
 
 #[test]
 fn s4_killed_before_the_first_commit() {
-    let dir = tempfile::tempdir().unwrap();
-    let (live, empty, cut) = (
-        dir.path().join("live"),
-        dir.path().join("empty"),
-        dir.path().join("cut"),
-    );
-    drop(open(&empty));
-    let store = open(&live);
+    let moments = Moments::beside_a_new_store();
+    let store = open(&moments.live);
     deliver_into_new(&store);
-    with_journal_of(&empty, &live, &cut);
+    moments.cut_of(&moments.other, &moments.live);
     drop(store);
-    drop(open(&cut));
-    assert_eq!(sequences(&cut), 3);
-    assert_eq!(files(&cut), [("u/new/1.1.vm".to_owned(), b"one".to_vec())]);
+    drop(open(&moments.cut));
+    assert_eq!(sequences(&moments.cut), 3);
+    assert_eq!(
+        files(&moments.cut),
+        [("u/new/1.1.vm".to_owned(), b"one".to_vec())]
+    );
 }
 
 #[test]
 fn s5_killed_between_commit_and_release() {
-    let dir = tempfile::tempdir().unwrap();
-    let (live, late, cut) = (
-        dir.path().join("live"),
-        dir.path().join("late"),
-        dir.path().join("cut"),
-    );
-    let store = open(&live);
+    let moments = Moments::new();
+    let store = open(&moments.live);
     deliver_into_new(&store);
-    fs::create_dir(&late).unwrap();
-    copied(&live.join("journal"), &late.join("journal"));
+    fs::create_dir(&moments.other).unwrap();
+    copied(
+        &moments.live.join("journal"),
+        &moments.other.join("journal"),
+    );
     store.flush().unwrap();
     // The repository as after the commit, the journal as before the release.
-    with_journal_of(&live, &late, &cut);
+    moments.cut_of(&moments.live, &moments.other);
     drop(store);
-    drop(open(&cut));
-    assert_eq!(sequences(&cut), 3);
+    drop(open(&moments.cut));
+    assert_eq!(sequences(&moments.cut), 3);
 }
 
 #[test]
 fn s6_operations_are_missing() {
-    let dir = tempfile::tempdir().unwrap();
-    let (live, empty, cut) = (
-        dir.path().join("live"),
-        dir.path().join("empty"),
-        dir.path().join("cut"),
-    );
-    drop(open(&empty));
-    let store = open(&live);
+    let moments = Moments::beside_a_new_store();
+    let store = open(&moments.live);
     deliver_into_new(&store);
     drop(store);
     // A clean stop releases all; the next operation is the fourth.
-    fs::remove_dir_all(live.join("journal")).unwrap();
-    let store = open(&live);
+    fs::remove_dir_all(moments.live.join("journal")).unwrap();
+    let store = open(&moments.live);
     deliver(&store, "u/new/2.2.vm", b"two");
-    with_journal_of(&empty, &live, &cut);
+    moments.cut_of(&moments.other, &moments.live);
     drop(store);
-    let refused = Store::open(&cut, &options()).err().unwrap();
+    let refused = Store::open(&moments.cut, &options()).err().unwrap();
     assert!(
         matches!(
             refused,
@@ -317,19 +329,13 @@ fn s9_a_spilled_file_is_gone_and_its_blob_is_there() {
 
 #[test]
 fn s10_a_spilled_file_is_gone_and_so_is_its_blob() {
-    let dir = tempfile::tempdir().unwrap();
-    let (live, empty, cut) = (
-        dir.path().join("live"),
-        dir.path().join("empty"),
-        dir.path().join("cut"),
-    );
-    drop(open(&empty));
-    let store = open(&live);
+    let moments = Moments::beside_a_new_store();
+    let store = open(&moments.live);
     mkdir(&store, "new");
     spill(&store, "new/2.2.vm", b"large");
-    with_journal_of(&empty, &live, &cut);
+    moments.cut_of(&moments.other, &moments.live);
     drop(store);
-    let refused = Store::open(&cut, &options()).err().unwrap();
+    let refused = Store::open(&moments.cut, &options()).err().unwrap();
     assert!(matches!(refused, StoreError::SpillMissing(_)), "{refused}");
 }
 
@@ -378,14 +384,8 @@ fn s12_a_head_made_elsewhere() {
 
 #[test]
 fn s13_a_torn_tail() {
-    let dir = tempfile::tempdir().unwrap();
-    let (live, empty, cut) = (
-        dir.path().join("live"),
-        dir.path().join("empty"),
-        dir.path().join("cut"),
-    );
-    drop(open(&empty));
-    let store = open(&live);
+    let moments = Moments::beside_a_new_store();
+    let store = open(&moments.live);
     mkdir(&store, "u");
     mkdir(&store, "u/new");
     // Never waited for: it may be lost, and here it is torn.
@@ -396,9 +396,9 @@ fn s13_a_torn_tail() {
         Content::Inline(b"a torn message, surely".to_vec()),
     );
     store.append(&op).unwrap();
-    with_journal_of(&empty, &live, &cut);
+    moments.cut_of(&moments.other, &moments.live);
     drop(store);
-    for segment in fs::read_dir(cut.join("journal")).unwrap() {
+    for segment in fs::read_dir(moments.cut.join("journal")).unwrap() {
         let path = segment.unwrap().path();
         let mut bytes = fs::read(&path).unwrap();
         let needle = b"torn message";
@@ -407,9 +407,9 @@ fn s13_a_torn_tail() {
             fs::write(&path, bytes).unwrap();
         }
     }
-    drop(open(&cut));
-    assert_eq!(sequences(&cut), 2);
-    assert!(files(&cut).is_empty());
+    drop(open(&moments.cut));
+    assert_eq!(sequences(&moments.cut), 2);
+    assert!(files(&moments.cut).is_empty());
 }
 
 #[test]
