@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use super::commit;
 use super::conflict::Conflict;
 use super::source::{MergeError, World};
-use super::three_way::three_way;
+use super::three_way;
 use crate::maildir::Oid;
 
 /// A braid: all that its commit says.
@@ -110,10 +110,15 @@ impl Bases {
                 .map_err(MergeError::Source)?;
             let base = self.base(world, bases.clone())?;
             let sides = [tree, next_tree];
-            let merge = three_way(&*world, base, sides, &mut |side, validity| {
-                let heads = if side == 0 { merged } else { next };
-                world.uid_next_before(heads, &bases, validity)
-            })?;
+            let mut ancestors = Vec::with_capacity(bases.len());
+            for &commit in &bases {
+                ancestors.push(world.tree(commit).map_err(MergeError::Source)?);
+            }
+            let merge =
+                three_way::merge(&*world, base, &ancestors, sides, &mut |side, validity| {
+                    let heads = if side == 0 { merged } else { next };
+                    world.uid_next_before(heads, &bases, validity)
+                })?;
             conflicts.extend(merge.conflicts);
             tree = world
                 .build(Some(sides[merge.side]), &merge.ops)

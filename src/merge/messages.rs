@@ -7,10 +7,14 @@
 //! | there | there | moved away | gone here |
 //! | there | undeleted | expunged | stays; Rule U gives it a new UID |
 //! | there | there | expunged | gone, whatever its flags |
+//! | there | moved away | expunged | stays where it was moved to, unless an ancestor has it there too (module `known`) |
 //! | there | – | – | gone |
 //!
 //! Two copies of a message, of which each side removed another: one stays. Each side still has the mail, and it may have been a braid that
 //! made one of two (where folders were united), not a user.
+//!
+//! Keywords that wait in an attribute ([`hidden::KEYWORDS`]) are the message's; those in its name are merged too, so that a server which remembers file names
+//! finds them unchanged. Whether they wait is merged against the base like any value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,9 +22,10 @@ use super::entities::{Entity, Id};
 use super::facts;
 use super::flags::Marks;
 use super::keywords;
+use super::known::Known;
 use super::moves::Moves;
 use super::slots::{Place, Rec, Slot, SlotId};
-use crate::maildir::{Attrs, Oid, name};
+use crate::maildir::{Attrs, Oid, hidden, name};
 
 /// A message of the merged tree.
 #[derive(Clone, Debug)]
@@ -32,8 +37,10 @@ pub(super) struct Out {
     /// What follows the colon, where that is not `2,` and letters.
     pub(super) info: Option<Vec<u8>>,
     pub(super) marks: Marks,
+    /// What the name shows, where the keywords are to wait in an attribute.
+    pub(super) shown: Option<Marks>,
     pub(super) oid: Oid,
-    /// All but the UID.
+    /// All but the UID and keywords that wait.
     pub(super) attrs: Attrs,
     /// Its UID on each side.
     pub(super) uids: [Option<u32>; 2],
@@ -60,11 +67,17 @@ pub(super) struct Merged {
 }
 
 /// Merges all messages that differ.
-pub(super) fn merge(entities: &[Entity], slots: &[Slot], moves: &[Moves; 2]) -> Merged {
+pub(super) fn merge(
+    entities: &[Entity],
+    slots: &[Slot],
+    moves: &[Moves; 2],
+    known: &Known,
+) -> Merged {
     let case = Case {
         entities,
         slots,
         moves,
+        known,
     };
     let mut merged = Merged::default();
     for id in 0..slots.len() {
@@ -78,6 +91,7 @@ struct Case<'a> {
     entities: &'a [Entity],
     slots: &'a [Slot],
     moves: &'a [Moves; 2],
+    known: &'a Known,
 }
 
 impl Case<'_> {
@@ -130,11 +144,10 @@ impl Case<'_> {
             _ => id,
         };
         let base = self.slots[origin].in_base();
-        let base_marks = base.map(|rec| self.base_marks(origin, rec));
-        let marks = Marks::merge(
-            base_marks.as_ref(),
-            &self.marks(id, 0, left),
-            &self.marks(id, 1, right),
+        let said = Said::merge(
+            base.map(|rec| self.base_said(origin, rec)).as_ref(),
+            &self.said(id, 0, left),
+            &self.said(id, 1, right),
         );
         let unique = |rec: &Rec| name::unique(&rec.name).to_vec();
         let info = |rec: &Rec| opaque_info(&rec.name);
@@ -143,7 +156,8 @@ impl Case<'_> {
             place: left.place.min(right.place),
             unique: three_way(base.map(unique), unique(left), unique(right)),
             info: three_way(base.map(info), info(left), info(right)),
-            marks,
+            marks: said.marks,
+            shown: said.shown,
             oid: slot.oid,
             attrs: merge_attrs(base.map(|rec| &rec.attrs), &left.attrs, &right.attrs),
             uids: [left.attrs.uid, right.attrs.uid],
@@ -158,9 +172,10 @@ impl Case<'_> {
         let at = merged.outs.len();
         let mut out = self.copy(id, side, rec);
         let Some(base) = slot.in_base() else {
-            let kept = match self.moves[side].from.get(&id) {
-                Some(&origin) => self.follow(&mut out, origin, side, at, merged),
-                None => true,
+            let kept = match (self.moves[side].from.get(&id), self.known.get(&id)) {
+                (Some(&origin), _) => self.follow(&mut out, origin, side, at, merged),
+                (None, Some(&was_deleted)) => undeleted(&out, was_deleted, at, merged),
+                (None, None) => true,
             };
             if kept {
                 merged.outs.push(out);
@@ -170,17 +185,17 @@ impl Case<'_> {
         if self.moves[other].to.contains_key(&id) {
             return;
         }
-        if self.outlives_expunge(&out, self.base_marks(id, base), side, merged) {
+        if self.outlives_expunge(&out, &self.base_said(id, base).marks, side, merged) {
             merged.outs.push(out);
         }
     }
 
     /// The other side expunged it: whether it stays.
-    fn outlives_expunge(&self, out: &Out, base: Marks, side: usize, merged: &mut Merged) -> bool {
+    fn outlives_expunge(&self, out: &Out, base: &Marks, side: usize, merged: &mut Merged) -> bool {
         let undeleted = base.has(b'T') && !out.marks.has(b'T');
         if undeleted {
             merged.notes.push(Note::Undeleted(merged.outs.len()));
-        } else if base != out.marks {
+        } else if *base != out.marks {
             merged.notes.push(Note::FlaggedAndExpunged(out.slot, side));
         }
         undeleted
@@ -188,17 +203,16 @@ impl Case<'_> {
 
     /// The message as `side` has it.
     fn copy(&self, id: SlotId, side: usize, rec: &Rec) -> Out {
+        let said = self.said(id, side, rec);
         let mut out = Out {
             folder: self.slots[id].folder,
             place: rec.place,
             unique: name::unique(&rec.name).to_vec(),
             info: opaque_info(&rec.name),
-            marks: self.marks(id, side, rec),
+            marks: said.marks,
+            shown: said.shown,
             oid: self.slots[id].oid,
-            attrs: Attrs {
-                uid: None,
-                ..rec.attrs.clone()
-            },
+            attrs: merge_attrs(None, &rec.attrs, &rec.attrs),
             uids: [None; 2],
             slot: id,
         };
@@ -223,17 +237,22 @@ impl Case<'_> {
         // Only its name is another, perhaps because two messages had one: it is still the same message.
         let is_renamed = before.folder == out.folder && before.oid == out.oid;
         let moved_to = self.moves[other].to.get(&origin).and_then(|to| to.first());
-        let there = match moved_to {
+        let there = match (moved_to, self.known.get(&out.slot)) {
             _ if before.on(other).is_some() => origin,
-            Some(&to) => {
-                merged.notes.push(Note::MovedTwice(at));
+            // Only the other side has moved it.
+            (Some(to), Some(_)) if !self.known.contains_key(to) => return false,
+            (Some(&to), known) => {
+                if known.is_none() && !self.known.contains_key(&to) {
+                    merged.notes.push(Note::MovedTwice(at));
+                }
                 to
             }
-            None if is_renamed => {
-                let base = self.base_marks(origin, base);
-                return self.outlives_expunge(out, base, side, merged);
+            (None, Some(&was_deleted)) => return undeleted(out, was_deleted, at, merged),
+            (None, None) if is_renamed => {
+                let base = self.base_said(origin, base).marks;
+                return self.outlives_expunge(out, &base, side, merged);
             }
-            None => {
+            (None, None) => {
                 merged.notes.push(Note::MovedAndExpunged(at));
                 return true;
             }
@@ -241,11 +260,16 @@ impl Case<'_> {
         let Some(rec) = self.slots[there].on(other) else {
             return true;
         };
-        out.marks = Marks::merge(
-            Some(&self.base_marks(origin, base)),
-            &out.marks,
-            &self.marks(there, other, rec),
+        let own = Said {
+            marks: std::mem::take(&mut out.marks),
+            shown: out.shown.take(),
+        };
+        let said = Said::merge(
+            Some(&self.base_said(origin, base)),
+            &own,
+            &self.said(there, other, rec),
         );
+        (out.marks, out.shown) = (said.marks, said.shown);
         // The UID it had on the other side still means it.
         if is_renamed && there == origin {
             out.uids[other] = rec.attrs.uid;
@@ -253,22 +277,69 @@ impl Case<'_> {
         true
     }
 
-    fn marks(&self, slot: SlotId, side: usize, rec: &Rec) -> Marks {
+    fn said(&self, slot: SlotId, side: usize, rec: &Rec) -> Said {
         let facts = &self.entities[self.slots[slot].folder].facts;
-        marks(facts.sides[side].as_ref().map(|facts| &facts.keywords), rec)
+        Said::of(facts.sides[side].as_ref().map(|facts| &facts.keywords), rec)
     }
 
-    fn base_marks(&self, slot: SlotId, rec: &Rec) -> Marks {
+    fn base_said(&self, slot: SlotId, rec: &Rec) -> Said {
         let facts = &self.entities[self.slots[slot].folder].facts;
-        marks(facts.base.as_ref().map(|facts| &facts.keywords), rec)
+        Said::of(facts.base.as_ref().map(|facts| &facts.keywords), rec)
     }
 }
 
-fn marks(table: Option<&keywords::Table>, rec: &Rec) -> Marks {
-    Marks::parse(name::flags(&rec.name), |letter| match table {
-        Some(table) => keywords::name(table, letter),
-        None => keywords::name(&keywords::Table::new(), letter),
-    })
+/// Whether a message was undeleted that had its deleted flag, or not, in an ancestor.
+fn undeleted(out: &Out, was_deleted: bool, at: usize, merged: &mut Merged) -> bool {
+    let undeleted = was_deleted && !out.marks.has(b'T');
+    if undeleted {
+        merged.notes.push(Note::Undeleted(at));
+    }
+    undeleted
+}
+
+/// What one tree says of a message's flags and keywords.
+struct Said {
+    marks: Marks,
+    /// What its name shows, where its keywords wait in an attribute.
+    shown: Option<Marks>,
+}
+
+impl Said {
+    fn of(table: Option<&keywords::Table>, rec: &Rec) -> Self {
+        let parse = |letters: &[u8]| {
+            Marks::parse(letters, |letter| match table {
+                Some(table) => keywords::name(table, letter),
+                None => keywords::name(&keywords::Table::new(), letter),
+            })
+        };
+        let shown = name::flags(&rec.name);
+        let Some(waiting) = rec.attrs.ext.get(&hidden::KEYWORDS) else {
+            return Self {
+                marks: parse(shown),
+                shown: None,
+            };
+        };
+        let flags = shown.iter().filter(|letter| !letter.is_ascii_lowercase());
+        let keywords = waiting.iter().filter(|letter| letter.is_ascii_lowercase());
+        Self {
+            marks: parse(&flags.chain(keywords).copied().collect::<Vec<u8>>()),
+            shown: Some(parse(shown)),
+        }
+    }
+
+    fn shown(&self) -> &Marks {
+        self.shown.as_ref().unwrap_or(&self.marks)
+    }
+
+    fn merge(base: Option<&Self>, left: &Self, right: &Self) -> Self {
+        let waits = |said: &Self| said.shown.is_some();
+        let shown = three_way(base.map(waits), waits(left), waits(right))
+            .then(|| Marks::merge(base.map(Self::shown), left.shown(), right.shown()));
+        Self {
+            marks: Marks::merge(base.map(|base| &base.marks), &left.marks, &right.marks),
+            shown,
+        }
+    }
 }
 
 /// What follows the colon where it is not `2,` and letters: nobody knows its parts, so it is merged whole.
@@ -286,12 +357,14 @@ pub(super) fn three_way<V: Ord>(base: Option<V>, left: V, right: V) -> V {
     }
 }
 
-/// Attributes of one file on two sides. The UID is left out: Rule U decides it.
+/// Attributes of one file on two sides. The UID is left out, for Rule U decides it, and so are keywords that wait.
 pub(super) fn merge_attrs(base: Option<&Attrs>, left: &Attrs, right: &Attrs) -> Attrs {
+    let mut ext = facts::merge_map(base.map(|attrs| &attrs.ext), &left.ext, &right.ext);
+    ext.remove(&hidden::KEYWORDS);
     Attrs {
         uid: None,
         mtime: three_way(base.map(|attrs| attrs.mtime), left.mtime, right.mtime),
         size: three_way(base.map(|attrs| attrs.size), left.size, right.size),
-        ext: facts::merge_map(base.map(|attrs| &attrs.ext), &left.ext, &right.ext),
+        ext,
     }
 }

@@ -1,7 +1,7 @@
 //! The braid: a merge of Maildir trees. Pure: values in, values out.
 //!
-//! Not in use yet: the store does not braid, because the simulation of nodes (`tests/simulation`) still knows a seed in which an expunged message
-//! returns, and the list of changes for a live tree is not written.
+//! Its laws are properties in `tests/merge_laws`: the same heads make the same commit, in whatever order they come; what is merged already changes nothing; no message is lost
+//! that nobody removed, none returns that somebody expunged, and no UID ever names two ([`uids`]). `tests/simulation` holds nodes together to them, on 20,000 seeds.
 
 mod braid;
 pub mod commit;
@@ -11,6 +11,7 @@ mod entities;
 mod facts;
 pub mod flags;
 pub mod keywords;
+mod known;
 mod messages;
 mod moves;
 mod names;

@@ -50,7 +50,7 @@ pub(super) fn merge(entities: &[Entity]) -> (Places, BTreeMap<Id, Conflict>) {
     let mut places = Places { places };
     while let Some(id) = places.cycle(entities) {
         places.places[id] = home(&entities[id]);
-        let folder = entities[id].some_path().clone();
+        let folder = entities[id].key().1.clone();
         conflicts.insert(id, Conflict::FolderCycle { folder });
     }
     (places, conflicts)

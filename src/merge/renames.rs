@@ -217,7 +217,9 @@ impl<T: Trees> Survey<'_, T> {
 }
 
 /// Directories among entries, those of messages and of scratch left out.
-fn subdirs<T: Trees>(entries: &[RawEntry]) -> Result<BTreeMap<Vec<u8>, Oid>, MergeError<T::Error>> {
+pub(super) fn subdirs<T: Trees>(
+    entries: &[RawEntry],
+) -> Result<BTreeMap<Vec<u8>, Oid>, MergeError<T::Error>> {
     let mut found = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.dir) {
         let name = entry.dir_name()?;

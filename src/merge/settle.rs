@@ -9,9 +9,10 @@ use super::flags::Marks;
 use super::keywords;
 use super::messages::{Merged, Out, three_way};
 use super::names;
+use super::renames::Dir;
 use super::slots::{Place, Slot, SlotId};
 use super::uids::{self, Claim, View};
-use crate::maildir::{Attrs, MailboxFacts, Oid, TreePath, name};
+use crate::maildir::{Attrs, MailboxFacts, Oid, TreePath, hidden, name};
 
 /// A message where it is after the merge.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,7 +78,9 @@ impl Group<'_> {
 
         let mut wanted = BTreeSet::new();
         for candidate in &candidates {
-            wanted.extend(candidate.out.marks.keywords().map(<[u8]>::to_vec));
+            let shown = candidate.out.shown.iter().flat_map(Marks::keywords);
+            let all = candidate.out.marks.keywords().chain(shown);
+            wanted.extend(all.map(<[u8]>::to_vec));
         }
         let base = match self.members.as_slice() {
             [one] => self.entities[*one].facts.base.as_ref(),
@@ -105,8 +108,8 @@ impl Group<'_> {
         }
         let mut messages = Vec::with_capacity(candidates.len());
         for (candidate, uid) in candidates.into_iter().zip(given.uids) {
-            let out = candidate.out;
-            let letters = out.marks.write(|name| keywords::letter(table, name));
+            let mut out = candidate.out;
+            let letters = out.letters(table);
             let name = names::render(&out, &self.slots[out.slot], &letters);
             messages.push(Message {
                 folder: self.path.clone(),
@@ -251,10 +254,17 @@ impl Group<'_> {
     }
 
     fn tell_uids(&self, views: &[View], given: &uids::Given, conflicts: &mut Vec<Conflict>) {
-        let others = views
-            .iter()
-            .any(|view| view.validity != 0 && view.validity != given.view.validity);
-        if others {
+        // Where one side did nothing in the folder, all is as the other has it.
+        let acted = |side: usize| {
+            let tree = |dir: &Option<Dir>| dir.as_ref().map(|dir| dir.tree);
+            let mut members = self.members.iter().map(|&id| &self.entities[id]);
+            members.any(|entity| tree(&entity.sides[side]) != tree(&entity.base))
+        };
+        if !acted(0) || !acted(1) {
+            return;
+        }
+        let loses = |view: &View| view.validity != 0 && view.validity != given.view.validity;
+        if views.iter().any(loses) {
             conflicts.push(Conflict::UidValidity {
                 folder: self.path.clone(),
                 kept: given.view.validity,
@@ -266,6 +276,27 @@ impl Group<'_> {
                 count: given.renumbered.len(),
             });
         }
+    }
+}
+
+impl Out {
+    /// The letters of its name. Keywords that wait become an attribute, unless the name shows the same.
+    fn letters(&mut self, table: &keywords::Table) -> Vec<u8> {
+        let write = |marks: &Marks| marks.write(|name| keywords::letter(table, name));
+        let own = write(&self.marks);
+        let Some(shown) = &self.shown else {
+            return own;
+        };
+        let (waiting, flags): (Vec<u8>, Vec<u8>) =
+            own.into_iter().partition(u8::is_ascii_lowercase);
+        let mut letters = write(shown);
+        letters.retain(u8::is_ascii_lowercase);
+        if letters != waiting {
+            self.attrs.ext.insert(hidden::KEYWORDS, waiting);
+        }
+        letters.extend(flags);
+        letters.sort_unstable();
+        letters
     }
 }
 
@@ -286,6 +317,11 @@ impl Candidate {
     /// The same message, come by two ways.
     fn join(&mut self, other: Self) {
         let out = &mut self.out;
+        if out.shown.is_some() || other.out.shown.is_some() {
+            let [own, others] =
+                [&*out, &other.out].map(|out| out.shown.as_ref().unwrap_or(&out.marks));
+            out.shown = Some(Marks::merge(None, own, others));
+        }
         out.marks = Marks::merge(None, &out.marks, &other.out.marks);
         out.place = out.place.min(other.out.place);
         out.attrs.mtime = three_way(None, out.attrs.mtime, other.out.attrs.mtime);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::conflict::Conflict;
 use super::edits;
 use super::entities::{self, Entity, Id, Whole};
+use super::known;
 use super::messages::{self, Merged, Note};
 use super::moves;
 use super::others::{self, Other, Placed};
@@ -53,12 +54,23 @@ pub fn three_way<T: Trees>(
     sides: [Oid; 2],
     deleted: &mut dyn FnMut(usize, u32) -> Result<Option<u32>, T::Error>,
 ) -> Result<Merge, MergeError<T::Error>> {
+    merge(trees, base, &[], sides, deleted)
+}
+
+/// The same, where the base is the merge of the best common ancestors, whose trees these are.
+pub(super) fn merge<T: Trees>(
+    trees: &T,
+    base: Option<Oid>,
+    ancestors: &[Oid],
+    sides: [Oid; 2],
+    deleted: &mut dyn FnMut(usize, u32) -> Result<Option<u32>, T::Error>,
+) -> Result<Merge, MergeError<T::Error>> {
     if sides[0] == sides[1] {
         return Ok(Merge::default());
     }
     // Less is to be done to the side that did more.
     let side = usize::from(base == Some(sides[0]));
-    let settled = settle(trees, base, sides, deleted)?;
+    let settled = settle(trees, base, ancestors, sides, deleted)?;
     Ok(Merge {
         side,
         ops: edits::ops(&settled, side),
@@ -67,9 +79,10 @@ pub fn three_way<T: Trees>(
 }
 
 /// Merges two trees.
-pub(super) fn settle<T: Trees>(
+fn settle<T: Trees>(
     trees: &T,
     base: Option<Oid>,
+    ancestors: &[Oid],
     sides: [Oid; 2],
     deleted: &mut dyn FnMut(usize, u32) -> Result<Option<u32>, T::Error>,
 ) -> Result<Settled, MergeError<T::Error>> {
@@ -78,7 +91,8 @@ pub(super) fn settle<T: Trees>(
         let entities = entities::find(trees, base, sides, &whole)?;
         let slots = slots::find::<T>(&entities)?;
         let moves = [0, 1].map(|side| moves::find(&entities, &slots, side));
-        let merged = messages::merge(&entities, &slots, &moves);
+        let known = known::find(trees, &entities, &slots, &moves, ancestors)?;
+        let merged = messages::merge(&entities, &slots, &moves, &known);
         let mut file_conflicts = Vec::new();
         let others = others::merge(trees, &entities, &mut file_conflicts)?;
         let (places, mut dir_conflicts) = places::merge(&entities);

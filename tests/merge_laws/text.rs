@@ -4,13 +4,14 @@
 //! X/ 9/6 guid aFoo bBar     a folder: UIDVALIDITY/UIDNEXT, GUID, keywords by letter; `X/ -` one without facts; `d/ dir` a plain directory
 //! X/cur/m1:2,S 5            a message with UID 5; its content is named by its unique name
 //! X/new/m2 - =other         one without a UID and with other content
+//! X/cur/m3:2,S 6 k=ab       one whose keywords wait in an attribute
 //! X/file =text @7           any other file, with its mtime
 //! ```
 
 use std::fmt::Write;
 use std::rc::Rc;
 
-use mailbraid::maildir::{Attrs, MailboxFacts, Oid, Op, TreePath, name};
+use mailbraid::maildir::{Attrs, MailboxFacts, Oid, Op, TreePath, hidden, name};
 use mailbraid::merge::{Conflict, World, three_way};
 
 use super::world::{Dir, Memory};
@@ -80,6 +81,10 @@ fn file_line<'a>(path: &TreePath, words: impl Iterator<Item = &'a str>) -> (Op, 
             content = text.replace('|', "\n").into_bytes();
         } else if let Some(time) = word.strip_prefix('@') {
             attrs.mtime = time.parse().unwrap();
+        } else if let Some(letters) = word.strip_prefix("k=") {
+            attrs
+                .ext
+                .insert(hidden::KEYWORDS, letters.as_bytes().to_vec());
         } else if word != "-" {
             attrs.uid = Some(word.parse().unwrap());
         }
@@ -128,6 +133,9 @@ fn write_dir(memory: &Memory, dir: &Dir, path: &TreePath, text: &mut String) {
         write!(text, "{}", path.join(visible)).unwrap();
         if let Some(uid) = attrs.uid {
             write!(text, " {uid}").unwrap();
+        }
+        if let Some(letters) = attrs.ext.get(&hidden::KEYWORDS) {
+            write!(text, " k={}", String::from_utf8_lossy(letters)).unwrap();
         }
         let content = memory.content(*oid);
         if content != name::unique(visible) {

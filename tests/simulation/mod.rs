@@ -7,17 +7,15 @@
 //!
 //! What must hold: at every step, for a client on each node, RFC 9051 §2.3.1.1 ([`client`]). When operations stop and links heal, on
 //! any strongly connected graph of links, all nodes have *the same commit* after (n + 1)·D rounds (`merge::rest`). Then no message is lost that nobody removed, and none is back that somebody
-//! removed (unless it was moved, copied or undeleted).
-//!
-//! **Known fault:** seed 11346 breaks the last promise (an expunged message comes back in a braid of three heads, one of which had deleted it);
-//! the cause is not found. Until it is, a run takes the seeds below [`SEEDS`], and no store braids.
+//! removed (unless it was moved, copied or undeleted). A folder that was renamed before everybody knew its GUID counts as mail that was moved, for nobody can
+//! know better.
 //!
 //! `MAILBRAID_SEED=n` runs one seed; `MAILBRAID_SEEDS=n` as many from 1 on instead of the usual number.
 
-mod client;
-mod node;
-mod random;
-mod server;
+pub mod client;
+pub mod node;
+pub mod random;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -32,8 +30,11 @@ use self::random::Random;
 use self::server::{Ledger, Server};
 use crate::merge_laws::world::Memory;
 
-/// Seeds of one run of the tests. 20,000 are wanted: see the known fault above.
-const SEEDS: u64 = 1_000;
+/// Seeds of one run of the tests: about two minutes on two processors.
+const SEEDS: u64 = 20_000;
+
+/// Faults after which a run gives up.
+const FAULTS: usize = 20;
 
 /// Heads on their way.
 struct Letter {
@@ -124,9 +125,7 @@ impl Simulation {
         let node = &mut self.nodes[at];
         node.act(&mut self.memory, now, self.now, jitter)
             .map_err(|fault| format!("{}: after a braid: {fault}", node.name))?;
-        for oid in node.united.drain(..) {
-            self.ledger.fates.entry(oid).or_default().spread = true;
-        }
+        self.ledger.hear(node);
         Ok(())
     }
 
@@ -332,7 +331,7 @@ fn nodes_come_to_one_commit_and_clients_see_no_law_broken() {
     }
     let seeds = number("MAILBRAID_SEEDS").unwrap_or(SEEDS);
     let next = AtomicU64::new(1);
-    let fault = Mutex::new(None);
+    let faults = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -342,14 +341,16 @@ fn nodes_come_to_one_commit_and_clients_see_no_law_broken() {
                         break;
                     }
                     if let Err(text) = run(seed) {
-                        next.store(seeds + 1, Ordering::Relaxed);
-                        fault.lock().unwrap().get_or_insert((seed, text));
+                        let mut faults = faults.lock().unwrap();
+                        faults.push(format!("MAILBRAID_SEED={seed}: {text}"));
+                        if faults.len() == FAULTS {
+                            next.store(seeds + 1, Ordering::Relaxed);
+                        }
                     }
                 }
             });
         }
     });
-    if let Some((seed, text)) = fault.into_inner().unwrap() {
-        panic!("MAILBRAID_SEED={seed}: {text}");
-    }
+    let faults = faults.into_inner().unwrap();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

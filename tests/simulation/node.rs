@@ -1,15 +1,15 @@
 //! A node of the simulation: its live tree, what of it is durable, its head, the heads it knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use mailbraid::maildir::{Oid, Op};
+use mailbraid::maildir::{Oid, Op, TreePath};
 use mailbraid::merge::rest::{Action, Lines, Next, Turns, View};
 use mailbraid::merge::{Conflict, World, braid};
 
-use super::client::Client;
+use super::client::{self, Client};
 use crate::merge_laws::text;
 use crate::merge_laws::world::{Dir, Memory};
 
@@ -29,6 +29,8 @@ pub struct Node {
     pub braids: usize,
     /// Mail in folders that its braids united: moved, as far as anybody can tell.
     pub united: Vec<Oid>,
+    /// Mail that its braids took along with a renamed folder, and the folder's GUID.
+    pub followed: Vec<(Oid, Vec<u8>)>,
 }
 
 struct Graph<'a>(&'a Memory);
@@ -43,6 +45,21 @@ impl Lines for Graph<'_> {
     fn has_news(&self, head: Oid, own: Oid) -> Result<bool, Self::Error> {
         Ok(self.0.has_news(head, own))
     }
+}
+
+/// Where each message of a tree is: its folder, and the folder's GUID.
+fn places(root: &Rc<Dir>) -> Vec<(Oid, TreePath, Option<Vec<u8>>)> {
+    let mut folders = Vec::new();
+    client::list(root, &TreePath::root(), &mut folders);
+    let mut found = Vec::new();
+    for (path, dir) in folders {
+        let guid = dir.facts.as_ref().and_then(|facts| facts.guid.clone());
+        for part in ["cur", "new"] {
+            let files = dir.dirs[part.as_bytes()].files.values();
+            found.extend(files.map(|(oid, _)| (*oid, path.clone(), guid.clone())));
+        }
+    }
+    found
 }
 
 /// Tells what happens, where one seed is run.
@@ -67,6 +84,7 @@ impl Node {
             skew,
             braids: 0,
             united: Vec::new(),
+            followed: Vec::new(),
         }
     }
 
@@ -146,62 +164,81 @@ impl Node {
                 peers: &self.peers,
             };
             let Ok(next) = self.turns.next(&Graph(memory), &view, now, jitter);
-            let head = match next {
+            match next {
                 Next::At(_) | Next::Do(Action::Rest | Action::Wait { .. }) => return Ok(()),
-                Next::Do(Action::FastForward(head)) => head,
-                Next::Do(Action::Braid(heads)) => {
-                    self.braids += 1;
-                    trace(|| {
-                        let Ok(bases) = memory.merge_bases(&heads[..1], &heads[1..2]);
-                        let merged = braid(memory, &bases).unwrap();
-                        let tree =
-                            merged.map_or(String::new(), |merged| text::write(memory, merged.tree));
-                        format!(
-                            "{}: to braid {heads:?} against {bases:?}\n{tree}",
-                            self.name
-                        )
-                    });
-                    let merged = braid(memory, &heads).map_err(|error| format!("{error}"))?;
-                    let merged = merged.ok_or("heads, but no braid")?;
-                    assert_eq!(merged.parents, heads);
-                    let root = memory.dir(merged.tree);
-                    for conflict in &merged.conflicts {
-                        if let Conflict::FoldersUnited { folder } = conflict
-                            && let Some(dir) = root.at(folder)
-                        {
-                            let parts = ["cur", "new"]
-                                .iter()
-                                .filter_map(|part| dir.dirs.get(part.as_bytes()));
-                            self.united.extend(
-                                parts
-                                    .flat_map(|part| part.files.values())
-                                    .map(|(oid, _)| *oid),
-                            );
-                        }
-                    }
-                    memory.commit(
-                        merged.tree,
-                        &merged.parents,
-                        merged.time,
-                        merged.message().as_bytes(),
-                    )
-                }
-            };
-            let Ok(tree) = memory.tree(head);
-            trace(|| {
-                format!(
-                    "{}: from {:?} to {:?} of {:?}\n{}",
-                    self.name,
-                    self.head,
-                    head,
-                    memory.get(head).parents,
-                    text::write(memory, tree)
-                )
-            });
-            self.head = Some(head);
-            self.live = memory.dir(tree);
-            self.committed = Rc::clone(&self.live);
-            self.client.look(&self.live)?;
+                Next::Do(Action::FastForward(head)) => self.switch(memory, head)?,
+                Next::Do(Action::Braid(heads)) => self.braid(memory, &heads)?,
+            }
         }
+    }
+
+    /// Braids heads, of which one is its own or an ancestor of its own, and moves there.
+    pub fn braid(&mut self, memory: &mut Memory, heads: &[Oid]) -> Result<(), String> {
+        self.braids += 1;
+        trace(|| {
+            let Ok(bases) = memory.merge_bases(&heads[..1], &heads[1..2]);
+            let merged = braid(memory, &bases).unwrap();
+            let tree = merged.map_or(String::new(), |merged| text::write(memory, merged.tree));
+            format!(
+                "{}: to braid {heads:?} against {bases:?}\n{tree}",
+                self.name
+            )
+        });
+        let merged = braid(memory, heads).map_err(|error| format!("{error}"))?;
+        let merged = merged.ok_or("heads, but no braid")?;
+        if let [head] = merged.parents.as_slice() {
+            return self.switch(memory, *head);
+        }
+        let root = memory.dir(merged.tree);
+        for conflict in &merged.conflicts {
+            if let Conflict::FoldersUnited { folder } = conflict
+                && let Some(dir) = root.at(folder)
+            {
+                let parts = ["cur", "new"]
+                    .iter()
+                    .filter_map(|part| dir.dirs.get(part.as_bytes()));
+                self.united.extend(
+                    parts
+                        .flat_map(|part| part.files.values())
+                        .map(|(oid, _)| *oid),
+                );
+            }
+        }
+        let before = merged
+            .parents
+            .iter()
+            .flat_map(|&parent| places(&memory.dir(memory.get(parent).tree)));
+        let before: BTreeSet<(Oid, TreePath)> = before.map(|(oid, path, _)| (oid, path)).collect();
+        for (oid, path, guid) in places(&root) {
+            if !before.contains(&(oid, path)) {
+                self.followed.extend(guid.map(|guid| (oid, guid)));
+            }
+        }
+        let head = memory.commit(
+            merged.tree,
+            &merged.parents,
+            merged.time,
+            merged.message().as_bytes(),
+        );
+        self.switch(memory, head)
+    }
+
+    /// Moves to a head.
+    fn switch(&mut self, memory: &Memory, head: Oid) -> Result<(), String> {
+        let Ok(tree) = memory.tree(head);
+        trace(|| {
+            format!(
+                "{}: from {:?} to {:?} of {:?}\n{}",
+                self.name,
+                self.head,
+                head,
+                memory.get(head).parents,
+                text::write(memory, tree)
+            )
+        });
+        self.head = Some(head);
+        self.live = memory.dir(tree);
+        self.committed = Rc::clone(&self.live);
+        self.client.look(&self.live)
     }
 }

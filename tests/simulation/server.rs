@@ -29,11 +29,25 @@ pub struct Ledger {
     serial: usize,
     /// UIDVALIDITY values, and the node that gave each.
     issued: BTreeMap<u32, usize>,
+    /// GUIDs that folders got after they were made. Who does not know such a GUID yet takes a rename of the folder for mail that was moved.
+    pub late: BTreeSet<Vec<u8>>,
     /// Folders have been renamed or deleted.
     reshaped: bool,
     /// Two nodes gave the same UIDVALIDITY while they could not see each other. Nobody can tell two such folders apart that come to one name one after the other, so
     /// none is renamed or deleted from then on.
     twice: bool,
+}
+
+impl Ledger {
+    /// Takes down what a node's braids moved: mail of folders that they united, and mail that went along with a folder whose GUID not everybody knew.
+    pub fn hear(&mut self, node: &mut Node) {
+        let followed = node.followed.drain(..);
+        let followed = followed.filter(|(_, guid)| self.late.contains(guid));
+        let moved: Vec<Oid> = followed.map(|(oid, _)| oid).collect();
+        for oid in node.united.drain(..).chain(moved) {
+            self.fates.entry(oid).or_default().spread = true;
+        }
+    }
 }
 
 /// One action of a program on a node.
@@ -179,6 +193,7 @@ impl Server<'_> {
         let mut facts = self.facts(&folder);
         if facts.uid_validity == 0 {
             self.issue(&mut facts);
+            self.ledger.late.extend(facts.guid.clone());
             self.set_facts(&folder, facts);
         }
         let mut without: Vec<(Vec<u8>, &str)> = Vec::new();
