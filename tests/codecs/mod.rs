@@ -12,5 +12,5 @@ mod fuzz;
 mod generate;
 mod hidden;
 mod properties;
-mod random;
+pub mod random;
 mod translate;

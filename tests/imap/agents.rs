@@ -44,6 +44,15 @@ pub struct Synced {
     pub trashed: u32,
 }
 
+/// How mbsync reaches an account.
+#[derive(Clone, Debug)]
+pub enum Far {
+    /// A server at an address, and its user; any password is right.
+    Server(SocketAddr, String),
+    /// A command that speaks IMAP, logged in already, on its standard input and output.
+    Tunnel(PathBuf),
+}
+
 /// An mbsync client: an IMAP account on one side, a tree of Maildirs on the other, its state beside them.
 #[derive(Debug)]
 pub struct Mbsync {
@@ -56,6 +65,12 @@ impl Mbsync {
     /// state in a directory of its own.
     #[track_caller]
     pub fn new(server: SocketAddr, user: &str, local: &Path) -> Self {
+        Self::with(&Far::Server(server, user.to_owned()), local)
+    }
+
+    /// The same, however the account is reached.
+    #[track_caller]
+    pub fn with(far: &Far, local: &Path) -> Self {
         let dir = tools::temporary();
         tools::mail_dir(&dir.path().join("state"));
         tools::mail_dir(local);
@@ -63,21 +78,31 @@ impl Mbsync {
             dir,
             local: local.to_owned(),
         };
-        client.point_at(server, user);
+        client.reach(far);
         client
     }
 
     /// Lets the client find its account at another server: what it does when a user's node changes.
     #[track_caller]
     pub fn point_at(&self, server: SocketAddr, user: &str) {
+        self.reach(&Far::Server(server, user.to_owned()));
+    }
+
+    /// The same, however the account is reached.
+    #[track_caller]
+    pub fn reach(&self, far: &Far) {
+        let account = match far {
+            Far::Server(address, user) => format!(
+                "Host {}\nPort {}\nUser {user}\nPass secret\nAuthMechs LOGIN",
+                address.ip(),
+                address.port()
+            ),
+            Far::Tunnel(command) => format!("Tunnel {}", command.display()),
+        };
         let config = format!(
             "IMAPAccount server
-Host {host}
-Port {port}
-User {user}
-Pass secret
+{account}
 SSLType None
-AuthMechs LOGIN
 
 IMAPStore far
 Account server
@@ -96,8 +121,6 @@ Expunge Both
 CopyArrivalDate yes
 SyncState {state}/
 ",
-            host = server.ip(),
-            port = server.port(),
             local = self.local.display(),
             state = self.dir.path().join("state").display(),
         );
@@ -122,6 +145,12 @@ SyncState {state}/
     /// Synchronises once; what it did. Panics if mbsync fails or warns.
     #[track_caller]
     pub fn run(&self) -> Synced {
+        self.run_over().0
+    }
+
+    /// The same, and how many folders it went through.
+    #[track_caller]
+    pub fn run_over(&self) -> (Synced, u32) {
         tools::program("mbsync");
         // It shows its counts on a terminal only, so it is given one by script(1).
         let mut command = as_mail_user("script", self.dir.path());
@@ -135,8 +164,15 @@ SyncState {state}/
             .lines()
             .any(|line| line.contains("arning") && !line.contains("sent in the clear"));
         assert!(!warned, "mbsync warns:\n{text}");
-        counts(&text).unwrap_or_else(|| panic!("mbsync says no counts:\n{text}"))
+        let found = counts(&text).zip(boxes(&text));
+        found.unwrap_or_else(|| panic!("mbsync says no counts:\n{text}"))
     }
+}
+
+/// Reads the last `B: 2/2`.
+fn boxes(text: &str) -> Option<u32> {
+    let rest = &text[text.rfind(" B: ")? + 4..];
+    rest.split('/').next()?.trim().parse().ok()
 }
 
 /// Reads the last `F: +1/1 *2/2 #3/3  N: +4/4 *5/5 #6/6`.
@@ -205,8 +241,10 @@ fn feed(mut command: Command, input: &[u8]) -> Output {
 
 #[test]
 fn the_counts_of_mbsync_are_read() {
+    let line = "C: 1/1  B: 2/2  F: +1/1 *2/2 #3/3  N: +4/4 *5/5 #6/6\n";
+    assert_eq!(boxes(line), Some(2));
     assert_eq!(
-        counts("C: 1/1  B: 2/2  F: +1/1 *2/2 #3/3  N: +4/4 *5/5 #6/6\n"),
+        counts(line),
         Some(Synced {
             pushed: 1,
             fetched: 4,

@@ -22,6 +22,8 @@ pub struct Options {
     pub postfix: Option<(PathBuf, String)>,
     /// More lines of configuration.
     pub extra: String,
+    /// Names of folders in UTF-8 on the disk, as Courier has them.
+    pub utf8: bool,
     /// A word put before the command, with its arguments: `ip netns exec NAME`.
     pub prefix: Vec<String>,
 }
@@ -34,6 +36,7 @@ impl Default for Options {
             address: None,
             postfix: None,
             extra: String::new(),
+            utf8: false,
             prefix: Vec::new(),
         }
     }
@@ -229,6 +232,21 @@ fn configuration(dir: &Path, mail_root: &Path, address: SocketAddr, options: &Op
         Some(index) => replace("/var/lib/dovecot/index", &index.display().to_string()),
         None => replace(":INDEX=/var/lib/dovecot/index/%u", ""),
     }
+    if options.utf8 {
+        let line = site
+            .lines()
+            .find(|line| line.starts_with("mail_location = "))
+            .expect("the README's Dovecot block has a mail_location")
+            .to_owned();
+        site = site.replace(&line, &format!("{line}:UTF-8"));
+    }
+    let mut replace = |what: &str, with: &str| {
+        assert!(
+            site.contains(what),
+            "the README's Dovecot block lacks {what}"
+        );
+        site = site.replace(what, with);
+    };
     replace("/srv/mail", &mail_root.display().to_string());
     replace("mail_uid = vmail", &format!("mail_uid = {MAIL_USER}"));
     replace("mail_gid = vmail", "mail_gid = nogroup");

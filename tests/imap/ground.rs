@@ -59,19 +59,18 @@ impl Ground {
     #[track_caller]
     pub fn clone_of(other: &Self) -> Self {
         let from = other.mailbraid.as_ref().expect("a mailbraid mount");
-        let mut mounted = Mounted::with_options(&mail_options());
-        mounted.unmount();
-        let store = mounted.store().to_owned();
-        std::fs::remove_dir_all(&store).expect("remove a store");
-        std::fs::create_dir(&store).expect("mkdir");
         let repo = from.store().join("repo.git");
-        let repo = repo.to_str().expect("a path in ASCII");
-        git(&store, &["clone", "-q", "--mirror", repo, "repo.git"]);
-        let clone = store.join("repo.git");
-        git(&clone, &["config", "mailbraid.format", "1"]);
-        git(&clone, &["config", "mailbraid.node", "clone"]);
-        mounted.mount();
-        Self::mounted_store(mounted)
+        let repo = repo.to_str().expect("a path in ASCII").to_owned();
+        Self::prepared(|store| {
+            std::fs::create_dir(store).expect("mkdir");
+            git(store, &["clone", "-q", "--mirror", &repo, "repo.git"]);
+        })
+    }
+
+    /// A mount of a store that `prepare` makes at the path it is given.
+    #[track_caller]
+    pub fn prepared(prepare: impl FnOnce(&Path)) -> Self {
+        Self::mounted_store(Mounted::prepared(&mail_options(), prepare))
     }
 
     fn mounted_store(mounted: Mounted) -> Self {
@@ -120,6 +119,15 @@ impl Ground {
             "mailbraid complains:\n{}",
             complaints.join("\n")
         );
+    }
+
+    /// All commits with the names they changed, oldest first: what a failed test shows.
+    pub fn history(&self) -> String {
+        let Some(mounted) = &self.mailbraid else {
+            return String::new();
+        };
+        mounted.flush();
+        mounted.git(&["log", "--reverse", "--format=%n%B", "--name-status"])
     }
 
     /// The directory.

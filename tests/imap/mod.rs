@@ -7,8 +7,10 @@
 #![allow(dead_code)]
 
 pub mod agents;
+mod arrivals;
 pub mod client;
 mod clone;
+mod cost;
 pub mod courier;
 mod delivery;
 pub mod dovecot;
@@ -23,3 +25,4 @@ pub mod session;
 pub mod snapshot;
 pub mod tools;
 pub mod transcript;
+mod works;

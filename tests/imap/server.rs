@@ -69,6 +69,15 @@ pub fn over_stdio(mut command: Command, log: &Path) -> Client {
 /// Delivers a mail as <https://cr.yp.to/proto/maildir.html> says: written and synced in `tmp/`, then renamed into `new/`; line
 /// ends become LF, as delivery agents write them. Gives the name.
 pub fn deliver_plainly(maildir: &Path, message: &[u8]) -> String {
+    deliver(maildir, message, None)
+}
+
+/// The same with a date, which is the file's modification time.
+pub fn deliver_dated(maildir: &Path, message: &[u8], date: std::time::SystemTime) -> String {
+    deliver(maildir, message, Some(date))
+}
+
+fn deliver(maildir: &Path, message: &[u8], date: Option<std::time::SystemTime>) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -89,6 +98,9 @@ pub fn deliver_plainly(maildir: &Path, message: &[u8]) -> String {
     let file = std::fs::File::create_new(&written).expect("create in tmp/");
     let text = String::from_utf8_lossy(message).replace("\r\n", "\n");
     std::io::Write::write_all(&mut &file, text.as_bytes()).expect("write in tmp/");
+    if let Some(date) = date {
+        file.set_modified(date).expect("date a file in tmp/");
+    }
     file.sync_all().expect("sync in tmp/");
     std::os::unix::fs::chown(&written, Some(MAIL_UID), Some(MAIL_GID)).expect("chown");
     std::fs::rename(&written, maildir.join("new").join(&name)).expect("rename into new/");
