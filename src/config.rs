@@ -15,7 +15,7 @@ use crate::history::{HistoryError, Repo};
 pub enum Durability {
     /// Every namespace operation before it returns.
     Strict,
-    /// Deliveries (rename or link into `new/` or `cur/`) and explicit fsync before they return.
+    /// Deliveries (rename or link of a new mail into `new/` or `cur/`) and explicit fsync before they return.
     #[default]
     Delivery,
     /// Explicit fsync only, as ext4 would.

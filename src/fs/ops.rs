@@ -364,7 +364,9 @@ impl Fs {
         if dirty && let Some(seq) = self.commit_content(ino)? {
             last = seq;
         }
-        if let Content::Local(Some(file)) = content {
+        if let Content::Local(Some(file)) = content
+            && !self.is_on_record(ino)
+        {
             file.sync_all()?;
         }
         Ok(Pending((last > 0).then_some(last)))

@@ -194,6 +194,7 @@ impl Fs {
                     content: sealed.content.clone(),
                     attrs: attrs_of(&space, ino, &marks)?,
                 };
+                let is_delivery = is_message(&new) && !is_held(&space, ino)?;
                 let seq = self.append(&mut space, &op, &touched)?;
                 let stays_local = self.has_other_local_name(&space, ino, &old)?;
                 adopt(&mut space, ino, sealed, seq, stays_local)?;
@@ -201,7 +202,7 @@ impl Fs {
                     self.local.unlink(&old)?;
                 }
                 done.seq = Some(seq);
-                done.delivery = is_message(&new);
+                done.delivery = is_delivery;
             }
             (_, PathClass::Scratch) => {
                 if is_local(old_class) {
@@ -254,6 +255,8 @@ impl Fs {
             && let Some(seq) = self.placed(&mut space, to.parent, to.name)?
         {
             done.seq = Some(seq);
+            // The server has synced what it renames.
+            done.delivery = true;
         }
         Ok(Some(done))
     }
@@ -387,6 +390,7 @@ impl Fs {
                 None => self.marks_of_arrival(&mut space, new_parent, &new)?,
             };
             let mut seq = None;
+            let is_delivery = is_message(&new) && !is_held(&space, ino)?;
             match sealed {
                 Some(sealed) => {
                     let op = Op::Put {
@@ -419,7 +423,7 @@ impl Fs {
             space.node_mut(ino)?.lookups += 1;
             let stat = self.stat_of(&space, ino)?;
             drop(space);
-            return Ok((stat, self.pending(seq, is_message(&new))));
+            return Ok((stat, self.pending(seq, is_delivery)));
         }
     }
 }
@@ -490,6 +494,17 @@ fn marks_of_copy(space: &Space, ino: Ino, new: &TreePath) -> Result<Option<Marks
         }
     }
     Ok(None)
+}
+
+/// Whether the file is a message already, in whatever folder: then another name of it is a copy and no delivery. A copy need not wait for the disk: records reach
+/// it in order, so an expunge of the original is never durable without the copy, and a crash leaves the one or both.
+fn is_held(space: &Space, ino: Ino) -> Result<bool, FsError> {
+    for link in &space.file(ino)?.names {
+        if is_message(&space.path(link.parent)?.join(&link.name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a rename makes a message appear in a folder: a flag change does not, a move from another folder does.

@@ -15,3 +15,4 @@ mod names;
 mod posix;
 mod real;
 mod tools;
+mod torn;

@@ -152,7 +152,7 @@ impl<'a> Script<'a> {
         );
     }
 
-    /// Dovecot's COPY: a link into the other folder's `tmp/`, then a rename under the same name.
+    /// Dovecot's COPY: a link into the other folder's `tmp/`, then a rename under the same name. No new mail, so no promise but that of the order.
     fn copy(&mut self, from: &str, to_folder: &str, name: &str) {
         let ino = self.find(from);
         let (tmp, _) = self.place(&format!("{to_folder}/tmp/x"));
@@ -164,7 +164,7 @@ impl<'a> Script<'a> {
                 let content = tree[from].clone();
                 tree.insert(to, content);
             },
-            true,
+            false,
         );
     }
 

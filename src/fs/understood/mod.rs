@@ -20,7 +20,11 @@
 //!   for a while: somebody copies a Maildir, in whatever order.
 //!
 //! After a mount nothing is known of a local file. The first who looks for it has it read and compared: it may hold what a crash took from the
-//! journal (UIDs from UIDNEXT on are taken), or be older than the records (it is made anew).
+//! journal (UIDs from UIDNEXT on are taken), or be older than the records (it is made anew). A uidlist may be torn:
+//! it is made anew too.
+//!
+//! So a uidlist whose content is on record needs no sync of its own: that of the journal is enough. Dovecot syncs its uidlist with each
+//! mail, and a sync of a growing file costs three times one of the journal. The other files are rarely written.
 //!
 //! | file | written by | read at | made from |
 //! |---|---|---|---|
@@ -71,6 +75,8 @@ enum Index {
 }
 
 const UIDLIST: &[u8] = b"dovecot-uidlist";
+/// What Dovecot writes whole before it renames it to the uidlist.
+const UIDLIST_TMP: &[u8] = b"dovecot-uidlist.tmp";
 const KEYWORDS: &[u8] = b"dovecot-keywords";
 const UIDVALIDITY: &[u8] = b"dovecot-uidvalidity";
 const UIDDB: &[u8] = b"courierimapuiddb";
@@ -317,6 +323,23 @@ impl Fs {
         };
         self.load_messages(folder)?;
         self.read_written(&mut self.space.lock(), folder, false)
+    }
+
+    /// Whether the journal holds all that a uidlist says, so that its sync can be left out. A `dovecot-uidlist.tmp` comes on record when it is
+    /// renamed, and that rename waits for the journal.
+    pub(super) fn is_on_record(&self, ino: Ino) -> bool {
+        let space = self.space.lock();
+        if let Some((folder, index)) = Self::index_of(&space, ino) {
+            let view = space
+                .mailbox(folder)
+                .and_then(|mailbox| mailbox.view(index));
+            let is_read = view.is_some_and(|view| {
+                view.written.is_none() && matches!(view.state, State::Agrees | State::Behind)
+            });
+            return index == Index::Uidlist && is_read;
+        }
+        let file = space.file(ino);
+        file.is_ok_and(|file| matches!(file.names.as_slice(), [link] if *link.name == *UIDLIST_TMP))
     }
 
     /// Reads what servers wrote and nobody has asked for, where it is at rest: the background flusher's round. `all` takes the rest too.

@@ -184,6 +184,19 @@ impl Fs {
             read.map(|read| (parsed, read))
         });
         match found {
+            // A crash may have torn it: it was not synced, since the records are.
+            Err(bad)
+                if index == Index::Uidlist
+                    && space.mailbox_mut(folder)?.facts.uid_validity != 0 =>
+            {
+                let path = Self::path_of(space, folder, index)?;
+                warn!("{path}: {bad}; it is made anew from the records");
+                if let Some(view) = space.mailbox_mut(folder)?.view_mut(index) {
+                    view.forget();
+                    view.state = State::Behind;
+                }
+                Ok(())
+            }
             Err(bad) => self.refuse(space, folder, index, &bad),
             Ok((parsed, read)) => {
                 self.take(space, folder, read)?;
@@ -358,6 +371,10 @@ impl Fs {
         if let Some(view) = space.mailbox_mut(folder)?.view_mut(index) {
             view.forget();
             view.state = State::Refused;
+        }
+        // It is all there is of itself, and may not have been synced.
+        if let Ok(file) = self.local.open(&path) {
+            file.sync_all()?;
         }
         Ok(())
     }
