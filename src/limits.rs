@@ -187,3 +187,15 @@ pub const BALLAST: u64 = JOURNAL_SEGMENT_BYTES + 4 * 1024 * 1024;
 
 /// Most record bytes of a commit round in such a recovery.
 pub const ROUND_BYTES_TIGHT: usize = 1024 * 1024;
+
+/// Commits of which parents and time are kept in memory: 100 bytes each.
+pub const GRAPH_KEPT: usize = 1_000_000;
+
+/// Tries of a braid that operations may overtake; the next one holds the namespace while it merges.
+pub const BRAID_TRIES: u32 = 2;
+
+/// How often a braid looks whether a server has let go of a folder that it changes: servers hold them for milliseconds.
+pub const BRAID_LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// How long a braid waits for that. Longer than any server works on one folder; one that is stopped must not stop the exchange.
+pub const BRAID_LOCK_WAIT: Duration = Duration::from_secs(10);

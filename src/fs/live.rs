@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use log::error;
-
-use super::node::{Body, Content, Ino, Listing, Marks, Node, ROOT};
+use super::node::{Body, Content, Ino, Listing, ROOT};
 use super::space::Space;
-use super::{Fs, FsError, Invalidator, node};
-use crate::maildir::{Attrs, Oid, TreePath};
-use crate::store::{Change, LiveView};
+use super::{Fs, FsError, Invalidator};
+use crate::maildir::TreePath;
+use crate::store::{LiveView, Switch, Switched};
 
 /// Something the kernel remembers and should not.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +15,9 @@ pub enum Stale {
     Entry(Ino, Vec<u8>),
     /// An inode.
     Inode(Ino),
+    /// Something has changed in the directory of this file ([`crate::maildir::class::WAKE`]): not the kernel, but who waits for changes there is
+    /// to be told.
+    Watched(TreePath),
 }
 
 impl Fs {
@@ -33,6 +34,7 @@ impl Fs {
                     match stale {
                         Stale::Entry(parent, name) => invalidator.entry(parent, &name),
                         Stale::Inode(ino) => invalidator.inode(ino),
+                        Stale::Watched(path) => invalidator.watched(path.as_bytes()),
                     }
                 }
             })?;
@@ -73,7 +75,7 @@ impl Fs {
     }
 
     /// The loaded directory that holds `path`; `None` where it is not loaded, and so follows its tree id.
-    fn loaded_parent(space: &Space, path: &TreePath) -> Result<Option<Ino>, FsError> {
+    pub(super) fn loaded_parent(space: &Space, path: &TreePath) -> Result<Option<Ino>, FsError> {
         let Some(parent) = path.parent() else {
             return Err(FsError::Invalid);
         };
@@ -88,101 +90,9 @@ impl Fs {
         }
     }
 
-    fn change(&self, space: &mut Space, change: &Change) -> Result<(), FsError> {
-        match change {
-            Change::Put { path, oid, attrs } => self.put(space, path, *oid, attrs),
-            Change::Rename { from, to } => {
-                let source = Self::loaded_parent(space, from)?;
-                let target = Self::loaded_parent(space, to)?;
-                let time = node::now();
-                match (source, target) {
-                    (Some(source), Some(target)) => {
-                        if space.child(target, to.name())?.is_some() {
-                            self.drop_name(space, target, to.name())?;
-                        }
-                        let ino = space.child(source, from.name())?.ok_or(FsError::NotFound)?;
-                        let marks = space.marks(ino, source, from.name());
-                        space.detach(source, from.name(), time)?;
-                        space.attach(target, to.name(), ino, time)?;
-                        space.set_marks(ino, target, to.name(), marks);
-                        self.stale_name(source, from.name());
-                        self.stale_name(target, to.name());
-                    }
-                    (Some(source), None) => {
-                        self.drop_name(space, source, from.name())?;
-                        self.stale_name(source, from.name());
-                    }
-                    _ => {}
-                }
-                Ok(())
-            }
-            Change::Remove { path } | Change::RemoveDir { path } => {
-                if let Some(parent) = Self::loaded_parent(space, path)? {
-                    self.drop_name(space, parent, path.name())?;
-                    self.stale_name(parent, path.name());
-                }
-                Ok(())
-            }
-            Change::Mkdir { path, tree } => {
-                if let Some(parent) = Self::loaded_parent(space, path)?
-                    && space.child(parent, path.name())?.is_none()
-                {
-                    let time = node::now();
-                    let name = super::Name::from(path.name());
-                    let dir = Node::dir(parent, name, Listing::Unloaded(*tree), time);
-                    let ino = space.add(dir);
-                    space.attach(parent, path.name(), ino, time)?;
-                    self.stale_name(parent, path.name());
-                }
-                Ok(())
-            }
-            Change::SetAttrs { path, attrs } => {
-                if let Some(parent) = Self::loaded_parent(space, path)?
-                    && let Some(ino) = space.child(parent, path.name())?
-                {
-                    node::set_attrs(space.node_mut(ino)?, attrs);
-                    space.set_marks(ino, parent, path.name(), Marks::of(attrs));
-                    self.stale(Stale::Inode(ino));
-                }
-                Ok(())
-            }
-            Change::SetMailbox { folder, facts } => {
-                let (at, rest) = Self::deepest_loaded(space, folder)?;
-                if rest.is_empty() && matches!(space.dir(at)?.listing, Listing::Loaded(_)) {
-                    space.mailbox_mut(at)?.set_facts(facts.clone());
-                }
-                Ok(())
-            }
-        }
-    }
-
     pub(super) fn stale_name(&self, parent: Ino, name: &[u8]) {
         self.stale(Stale::Entry(parent, name.to_vec()));
         self.stale(Stale::Inode(parent));
-    }
-
-    /// A file from a braid. It gets an inode of its own, so that nothing the kernel or a server remembers of the old one is taken for it.
-    fn put(
-        &self,
-        space: &mut Space,
-        path: &TreePath,
-        oid: Oid,
-        attrs: &Attrs,
-    ) -> Result<(), FsError> {
-        let Some(parent) = Self::loaded_parent(space, path)? else {
-            return Ok(());
-        };
-        let time = node::now();
-        if space.child(parent, path.name())?.is_some() {
-            self.drop_name(space, parent, path.name())?;
-        }
-        let mut file = Node::file(Content::Blob, Some(oid), attrs.size, (attrs.mtime, 0));
-        node::set_attrs(&mut file, attrs);
-        let ino = space.add(file);
-        space.attach(parent, path.name(), ino, time)?;
-        space.set_marks(ino, parent, path.name(), Marks::of(attrs));
-        self.stale_name(parent, path.name());
-        Ok(())
     }
 }
 
@@ -208,17 +118,17 @@ impl LiveView for Fs {
         }
     }
 
-    fn braided(&self, seq: u64, changes: &[Change]) -> bool {
+    fn braided(&self, switch: &mut dyn Switch) -> std::io::Result<Switched> {
+        self.bring_in();
         let mut space = self.space.lock();
-        if space.last_seq > seq || !space.dirty.is_empty() {
-            return false;
+        let Some(changes) = switch.changes()? else {
+            return Ok(Switched::Overtaken);
+        };
+        if switch.heeds_locks() && self.is_held(&space, &changes) {
+            return Ok(Switched::Held);
         }
-        for change in changes {
-            if let Err(problem) = self.change(&mut space, change) {
-                error!("a braid's change could not be shown: {problem}: {change:?}");
-            }
-            Self::records_of_change(&mut space, change);
-        }
-        true
+        switch.commit()?;
+        self.show_braid(&mut space, &changes);
+        Ok(Switched::Done)
     }
 }

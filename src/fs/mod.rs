@@ -9,6 +9,7 @@
 //! - A file written outside `tmp/` gets its name into the journal at once (empty, as `open(2)` with `O_CREAT` shows it) and its content when it is
 //!   synced, closed by its creator, renamed or linked, or at rest for [`crate::limits::WRITE_REST`].
 
+mod braided;
 mod content;
 mod crossing;
 mod error;
@@ -72,6 +73,11 @@ pub trait Invalidator: Send + Sync {
     fn entry(&self, parent: Ino, name: &[u8]);
     /// Attributes or content of an inode changed.
     fn inode(&self, ino: Ino);
+    /// Something has changed in a directory of messages, and the kernel has been told: now whoever watches the directory is to be told, by making and
+    /// removing this file in it through the mount, for no invalidation raises an inotify event. `path` is relative to the mount point.
+    fn watched(&self, path: &[u8]) {
+        let _ = path;
+    }
 }
 
 /// The live tree.
@@ -407,6 +413,12 @@ impl Fs {
         }
     }
 
+    /// Brings all content into the journal that can be.
+    fn commit_dirty(&self) {
+        let dirty = self.space.lock().dirty.clone();
+        self.commit_each(dirty);
+    }
+
     /// Brings all content at rest into the journal: the background flusher's round. `all` takes what is still being written too.
     pub fn commit_rested(&self, all: bool) {
         self.read_rested(all);
@@ -427,7 +439,11 @@ impl Fs {
                 })
                 .collect()
         };
-        for ino in rested {
+        self.commit_each(rested);
+    }
+
+    fn commit_each(&self, inodes: Vec<Ino>) {
+        for ino in inodes {
             match self.commit_content(ino) {
                 Ok(_) | Err(FsError::NotFound) => {}
                 Err(error) => warn!("content of inode {ino} waits for the journal: {error}"),

@@ -7,7 +7,7 @@ use super::node::{Body, Content, Ino, Listing, Marks, Name, Node, Stat, Time};
 use super::space::Space;
 use super::{Durability, Fs, FsError, Pending, is_local, node};
 use crate::limits;
-use crate::maildir::class::{PathClass, classify, classify_dir};
+use crate::maildir::class::{PathClass, WAKE, classify, classify_dir};
 use crate::maildir::{self, Attrs, Op};
 
 /// `renameat2(2)` flags.
@@ -57,6 +57,10 @@ impl Fs {
     /// # Errors
     /// [`FsError::NotFound`], [`FsError::NameTooLong`].
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Stat, FsError> {
+        if name == WAKE {
+            // Without loading the directory it is to wake watchers of.
+            return Err(FsError::NotFound);
+        }
         self.ensure_loaded(parent)?;
         self.look_for(parent, name);
         let mut space = self.space.lock();
@@ -95,6 +99,11 @@ impl Fs {
     /// [`FsError::Exists`] where `exclusive`, else as usual.
     pub fn create(&self, parent: Ino, name: &[u8], exclusive: bool) -> Result<Stat, FsError> {
         self.writable()?;
+        if name == WAKE
+            && let Some(stat) = self.woken(parent)?
+        {
+            return Ok(stat);
+        }
         self.ensure_loaded(parent)?;
         let mut space = self.space.lock();
         if let Some(ino) = space.child(parent, name)? {
@@ -229,6 +238,9 @@ impl Fs {
     /// [`FsError::IsDir`], else as usual.
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         self.writable()?;
+        if name == WAKE && self.woken(parent)?.is_some() {
+            return Ok(());
+        }
         self.ensure_loaded(parent)?;
         self.unlocking(parent, name)?;
         let mut space = self.space.lock();
@@ -256,6 +268,20 @@ impl Fs {
         self.drop_name(&mut space, parent, name)?;
         drop(space);
         self.settle(seq, false)
+    }
+
+    /// Whoever watches a directory of messages is told by a file that comes and goes for the kernel alone: the tree does not have it, so the directory is not
+    /// even loaded. `None` for any other directory.
+    fn woken(&self, dir: Ino) -> Result<Option<Stat>, FsError> {
+        let mut space = self.space.lock();
+        if !matches!(&*space.dir(dir)?.name, b"cur" | b"new") {
+            return Ok(None);
+        }
+        let time = node::now();
+        let ino = space.add(Node::file(Content::Memory(Arc::default()), None, 0, time));
+        let stat = self.stat_of(&space, ino);
+        space.reap(ino);
+        stat.map(Some)
     }
 
     /// Takes a file's name away and lets go of the inode where nothing holds it any more.

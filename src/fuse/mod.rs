@@ -10,11 +10,13 @@
 //! - Permissions: without `allow_other` the kernel lets only the mounting user in; with it, `default_permissions` makes the kernel check
 //!   the uniform owner and mode. It costs three GETATTR a delivery (each change makes the kernel ask for the directory's mode again), and nothing else could
 //!   stop another user: opens and cached pages never reach us.
-//! - Invalidation goes out from the live tree's own thread: from a request's thread, or under a lock, it would deadlock.
+//! - Invalidation goes out from the live tree's own thread: from a request's thread, or under a lock, it would deadlock. It raises no inotify events: those are raised by an
+//!   action of our own through the mount (`wake`).
 
 mod adapter;
 mod kernel;
 mod session;
+mod wake;
 
 pub use kernel::{MountError, unmount};
 pub use session::{MountConfig, Mounted, mount};

@@ -6,11 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
 use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use log::debug;
 
 use super::adapter::Adapter;
 use super::kernel::{self, MountError};
+use super::wake;
 use crate::fs::{Fs, Ino, Invalidator};
 
 /// How to mount.
@@ -34,7 +36,7 @@ pub struct Mounted {
     mountpoint: PathBuf,
 }
 
-struct KernelNotifier(Notifier);
+struct KernelNotifier(Notifier, Sender<Vec<u8>>);
 
 impl Invalidator for KernelNotifier {
     fn entry(&self, parent: Ino, name: &[u8]) {
@@ -48,6 +50,11 @@ impl Invalidator for KernelNotifier {
         if let Err(error) = self.0.inval_inode(INodeNo(ino), 0, 0) {
             debug!("invalidating inode {ino}: {error}");
         }
+    }
+
+    fn watched(&self, path: &[u8]) {
+        // The thread ends after all who send to it.
+        let _ = self.1.send(path.to_vec());
     }
 }
 
@@ -64,7 +71,8 @@ pub fn mount(fs: &Arc<Fs>, mountpoint: &Path, config: &MountConfig) -> Result<Mo
     let acl = SessionACL::All;
     let begun =
         Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, settings).and_then(|session| {
-            fs.set_invalidator(Arc::new(KernelNotifier(session.notifier())))?;
+            let waker = wake::start(mountpoint)?;
+            fs.set_invalidator(Arc::new(KernelNotifier(session.notifier(), waker)))?;
             Ok(session)
         });
     match begun {

@@ -10,6 +10,8 @@
 //! error in the middle of a change (an object that cannot be read) gives the working tree up: every call fails until
 //! [`Writer::reset_to`]. A failed [`Writer::flush`] loses nothing and may be repeated.
 
+mod weave;
+
 use super::facts::{self, Facts};
 use super::hash::{ObjectKind, hash_object};
 use super::pack::install;
@@ -20,6 +22,8 @@ use super::trie::{Node, Value};
 use super::{HistoryError, Repo};
 use crate::limits;
 use crate::maildir::{Attrs, Content, HashKind, MailboxFacts, Oid, Op, TreePath, hidden, name};
+
+pub use weave::{RawNode, Weaver};
 
 /// What a commit says besides its tree.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -377,6 +377,28 @@ impl Journal {
         Ok(())
     }
 
+    /// The next record gets a number above `seq`: a former life of this node had those up to it. All that was appended must be durable in the repository. No
+    /// append may run meanwhile.
+    ///
+    /// # Errors
+    /// [`JournalError::Poisoned`].
+    pub fn skip_to(&self, seq: u64) -> Result<(), JournalError> {
+        // A frame that calls skipped numbers durable would prove the loss of what was before them.
+        self.wait_durable(self.last())?;
+        let mut state = self.shared.state.lock();
+        state.check()?;
+        if seq > state.last {
+            // As when a journal is opened beside a history that is ahead of it: the next record begins a segment.
+            state.found = (seq, state.prev);
+            state.sealed = true;
+            state.last = seq;
+            state.durable = seq;
+            state.released = seq;
+            self.shared.work.notify_one();
+        }
+        Ok(())
+    }
+
     /// Waits, a bounded time, while the store lags behind or the next segment is being made, so that a delivery faster than the commits is
     /// slowed rather than refused. To be called before the namespace is locked. Returns at once when the disk is full:
     /// [`Journal::append`] says so.

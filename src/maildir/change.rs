@@ -1,6 +1,6 @@
 //! Changes of the live tree: what a braid asks of it, in order.
 
-use super::{Attrs, MailboxFacts, Oid, TreePath};
+use super::{Attrs, EntryKind, MailboxFacts, Oid, TreePath};
 
 /// One change of the live tree that the store asks for after a braid. Applied in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,12 +14,17 @@ pub enum Change {
         /// Its attributes.
         attrs: Attrs,
     },
-    /// A file or directory is renamed; the inode stays.
+    /// A file or directory is renamed; the inode stays. What it is afterwards is said too: where the old path is not loaded, the new one
+    /// appears as that.
     Rename {
         /// Old path.
         from: TreePath,
         /// New path.
         to: TreePath,
+        /// Its blob or tree afterwards.
+        oid: Oid,
+        /// Directory or file, with its attributes afterwards.
+        kind: EntryKind,
     },
     /// A file disappears.
     Remove {
@@ -44,6 +49,13 @@ pub enum Change {
         path: TreePath,
         /// The new attributes.
         attrs: Attrs,
+    },
+    /// A directory has another tree. For one that is loaded the other changes say all; one that is not is known by its tree alone.
+    Retree {
+        /// Which.
+        path: TreePath,
+        /// Its tree after all changes.
+        tree: Oid,
     },
     /// A folder's facts are replaced.
     SetMailbox {

@@ -22,6 +22,10 @@ pub enum PathClass {
     Understood,
 }
 
+/// A name in `cur` and `new` by which the mount makes a change known to who watches the directory: made and removed at once, kept nowhere and
+/// listed nowhere. It begins with a dot, so servers pass it over.
+pub const WAKE: &[u8] = b".mailbraid-wake";
+
 /// How a row of a table matches the last component of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pattern {
@@ -234,6 +238,7 @@ impl Place {
             Self::Scratch => PathClass::Scratch,
             Self::Keywords => PathClass::Understood,
             Self::Private => PathClass::ServerLocal,
+            Self::Messages if name == WAKE => PathClass::Scratch,
             Self::Messages => PathClass::Committed,
             Self::Folder if SCRATCH.iter().any(|row| row.0.matches(name)) => PathClass::Scratch,
             Self::Folder if SERVER_LOCAL.iter().any(|row| row.0.matches(name)) => {
@@ -304,6 +309,7 @@ mod tests {
             ("u/mu-notes", PathClass::Committed),
             ("u/cur/muQ7xw0z", PathClass::Committed),
             ("u/cur/x.lock", PathClass::Committed),
+            ("u/new/.mailbraid-wake", PathClass::Scratch),
             ("u/cur/1.2.vm:2,S", PathClass::Committed),
             ("u/dovecot.index.cache", PathClass::ServerLocal),
             ("u/dovecot-uidlist.lock", PathClass::ServerLocal),

@@ -4,6 +4,7 @@
 //! that nobody removed, none returns that somebody expunged, and no UID ever names two ([`uids`]). `tests/simulation` holds nodes together to them, on 20,000 seeds.
 
 mod braid;
+mod changes;
 pub mod commit;
 pub mod conflict;
 mod edits;
@@ -27,6 +28,7 @@ pub mod uids;
 mod walk;
 
 pub use braid::{Braid, braid, independent};
+pub use changes::changes;
 pub use conflict::Conflict;
 pub use source::{MergeError, Node, RawEntry, Trees, World};
 pub use three_way::{Merge, three_way};

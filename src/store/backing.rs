@@ -84,7 +84,38 @@ pub trait LiveView: Send + Sync {
     /// files may go as soon as this returns.
     fn committed(&self, seq: u64);
 
-    /// Applies a braid's changes if the last record appended is still `seq`; `false`, and nothing done, where operations have arrived
-    /// since. Kernel caches are invalidated, from a thread of their own, before it counts as seen.
-    fn braided(&self, seq: u64, changes: &[Change]) -> bool;
+    /// Switches to a braid, as [`Switch`] says, under the namespace lock. Kernel caches are invalidated, from a thread of their own, before it counts as seen.
+    ///
+    /// # Errors
+    /// What [`Switch`] says; nothing was done then.
+    fn braided(&self, switch: &mut dyn Switch) -> io::Result<Switched>;
+}
+
+/// A braid that is ready to be shown. All is called under the namespace lock, so no operation comes in between; none of it may call the live tree.
+pub trait Switch {
+    /// The changes that lead from the live tree to the braid; `None` where operations have come that it does not have.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    fn changes(&mut self) -> io::Result<Option<Vec<Change>>>;
+
+    /// Whether a folder that a server holds is to be left alone.
+    fn heeds_locks(&self) -> bool;
+
+    /// Makes the braid the head, durably. The changes are applied if it succeeds.
+    ///
+    /// # Errors
+    /// Where the disk failed.
+    fn commit(&mut self) -> io::Result<()>;
+}
+
+/// What became of a switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Switched {
+    /// The live tree shows the braid.
+    Done,
+    /// Operations came in between.
+    Overtaken,
+    /// A server holds a folder that the braid changes.
+    Held,
 }

@@ -5,6 +5,7 @@
 //! - What the journal holds when a round begins forms one commit; a quiet server gets a commit an action, a busy one a commit a round.
 //! - A message that appears and disappears within one round would never be in any tree, and its content would be lost to the history: so
 //!   the round is cut before such an expunge, into several commits of one pack.
+//! - What UIDs a folder gave out is known by its facts: so the round is also cut before the end of a folder whose facts it has changed.
 //! - Nothing is released from the journal before the pack, its index and the ref are synced.
 //! - A full disk is waited out, everything else that fails poisons the store: what the journal holds stays there.
 
@@ -17,7 +18,7 @@ use super::message;
 use crate::history::{CommitText, Repo, Writer};
 use crate::journal::{Journal, Record};
 use crate::limits;
-use crate::maildir::{Content, Oid, Op, name};
+use crate::maildir::{Content, Oid, Op, TreePath, name};
 
 /// Turns journal records into commits on this node's head.
 pub struct Committer {
@@ -66,6 +67,22 @@ impl Committer {
     #[must_use]
     pub fn done(&self) -> u64 {
         self.done
+    }
+
+    /// The newest commit of this node.
+    #[must_use]
+    pub fn head(&self) -> Option<Oid> {
+        self.head
+    }
+
+    /// Goes on from another head, which is durable and holds this node's operations up to `done`.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn adopt(&mut self, head: Oid, done: u64) -> Result<(), StoreError> {
+        self.writer.reset_to(Some(head))?;
+        (self.head, self.done) = (Some(head), done);
+        Ok(())
     }
 
     /// Commits what the journal holds, up to one round's limit, and returns once it is durable. The caller tells the live tree and
@@ -167,10 +184,12 @@ impl Committer {
     }
 }
 
-/// Cuts a round before each expunge or replacement of a message that the same commit would bring.
+/// Cuts a round before each expunge or replacement of a message that the same commit would bring, and before the end of a folder whose facts
+/// it would change.
 fn parts(records: &[Record]) -> Vec<&[Record]> {
     let mut parts = Vec::new();
     let mut brought: HashSet<Vec<u8>> = HashSet::new();
+    let mut counted: HashSet<TreePath> = HashSet::new();
     let mut start = 0;
     for (at, record) in records.iter().enumerate() {
         let ends = match &record.op {
@@ -184,15 +203,36 @@ fn parts(records: &[Record]) -> Vec<&[Record]> {
             Op::Rename { from, to } => name::identity(from.name()) != name::identity(to.name()),
             _ => true,
         };
-        if overwrites
-            && ends.is_some_and(|path| brought.contains(name::identity(path.name()).as_ref()))
-        {
+        let ends_message = overwrites
+            && ends.is_some_and(|path| brought.contains(name::identity(path.name()).as_ref()));
+        let ends_folder = match &record.op {
+            Op::Rmdir { path } | Op::Rename { to: path, .. } => {
+                // A folder that was renamed in the same round is known by its new name and what it was counted under.
+                counted.contains(path) || (is_rmdir(&record.op) && counted.contains(&anywhere()))
+            }
+            _ => false,
+        };
+        if ends_message || ends_folder {
             parts.push(&records[start..at]);
             start = at;
             brought.clear();
+            counted.clear();
         }
         if let Op::Put { path, .. } | Op::Rename { to: path, .. } = &record.op {
             brought.insert(name::identity(path.name()).into_owned());
+        }
+        match &record.op {
+            Op::SetMailbox { folder, .. } => {
+                counted.insert(folder.clone());
+            }
+            Op::Put { path, attrs, .. } | Op::SetAttrs { path, attrs } if attrs.uid.is_some() => {
+                counted.extend(path.folder());
+            }
+            // It may be a folder, or hold some.
+            Op::Rename { from, .. } if from.folder().is_none() && !counted.is_empty() => {
+                counted.insert(anywhere());
+            }
+            _ => {}
         }
     }
     if start < records.len() {
@@ -201,10 +241,19 @@ fn parts(records: &[Record]) -> Vec<&[Record]> {
     parts
 }
 
+fn is_rmdir(op: &Op) -> bool {
+    matches!(op, Op::Rmdir { .. })
+}
+
+/// Stands for folders whose paths have changed in the round: no path has an empty component in it.
+fn anywhere() -> TreePath {
+    TreePath::new(b"\0")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::maildir::{Attrs, HashKind, TreePath};
+    use crate::maildir::{Attrs, HashKind, MailboxFacts};
 
     fn records(ops: Vec<Op>) -> Vec<Record> {
         ops.into_iter()
@@ -251,5 +300,42 @@ mod tests {
         };
         assert_eq!(lengths(vec![put("new/a"), flag.clone(), flag]), [3]);
         assert_eq!(lengths(vec![put("f"), put("f")]), [1, 1]);
+    }
+
+    #[test]
+    fn a_folder_ends_in_another_commit_than_its_facts() {
+        let lengths = |ops| {
+            let records = records(ops);
+            let parts = parts(&records);
+            parts.iter().map(|part| part.len()).collect::<Vec<_>>()
+        };
+        let path = |at: &str| TreePath::new(at);
+        let rmdir = |at: &str| Op::Rmdir { path: path(at) };
+        let facts = |at: &str| Op::SetMailbox {
+            folder: path(at),
+            facts: MailboxFacts::default(),
+        };
+        let arrival = |at: &str| Op::SetAttrs {
+            path: path(at),
+            attrs: Attrs {
+                uid: Some(7),
+                ..Attrs::default()
+            },
+        };
+        let rename = |from: &str, to: &str| Op::Rename {
+            from: path(from),
+            to: path(to),
+        };
+        assert_eq!(lengths(vec![facts("a"), rmdir("b")]), [2]);
+        assert_eq!(
+            lengths(vec![facts("a"), rmdir("a/cur"), rmdir("a")]),
+            [2, 1]
+        );
+        assert_eq!(lengths(vec![arrival("a/new/1"), rmdir("a")]), [1, 1]);
+        assert_eq!(
+            lengths(vec![facts("a"), rename("a", "b"), rmdir("b")]),
+            [2, 1]
+        );
+        assert_eq!(lengths(vec![facts("b"), rename("a", "b")]), [1, 1]);
     }
 }

@@ -35,6 +35,9 @@ pub enum StoreError {
     /// A spilled content is gone.
     #[error("{0}: content of an acknowledged delivery is missing; restore it from a copy")]
     SpillMissing(PathBuf),
+    /// Heads of others that are no history mailbraid writes, or are damaged.
+    #[error("{0}; see `git fsck` on the repository, and mend or remove the peer that sent it")]
+    Braid(String),
     /// The daemon has refused to go on after an error.
     #[error("the store is poisoned: {0}; see the log, then remount")]
     Poisoned(String),

@@ -15,6 +15,7 @@
 
 mod adopt;
 pub mod backing;
+mod braid;
 mod committer;
 mod error;
 mod heads;
@@ -24,6 +25,7 @@ pub mod message;
 mod recovery;
 mod status;
 mod worker;
+mod world;
 
 use std::io;
 use std::path::Path;
@@ -35,7 +37,7 @@ use log::{error, info};
 use parking_lot::Mutex;
 
 pub use crate::maildir::{Entry, EntryKind};
-pub use backing::{Backing, Change, LiveView, WhenDurable};
+pub use backing::{Backing, Change, LiveView, Switch, Switched, WhenDurable};
 pub use error::StoreError;
 pub use heads::PeersSay;
 pub use layout::Layout;
@@ -46,6 +48,7 @@ pub use status::{JournalStatus, PeerStatus, Status, count_packs};
 use crate::history::{InitOptions, Reader, Repo, hash_blob};
 use crate::journal::{self, Journal, JournalError};
 use crate::maildir::{HashKind, MailboxFacts, Oid, Op};
+use braid::Braider;
 use committer::Committer;
 use heads::Heads;
 use worker::{Command, Shared, Worker};
@@ -146,6 +149,7 @@ impl Store {
             inbox,
             Arc::clone(&shared),
             Arc::clone(&heads),
+            Braider::new(&repo, node.clone()),
             layout.spill().to_owned(),
         );
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {

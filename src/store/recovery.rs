@@ -20,6 +20,7 @@
 //! | S13 | the journal's torn tail | cut, and said in the log (the journal's own table) |
 //! | S14 | a full disk | the ballast is given up, and small rounds each free what they have committed |
 
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs;
 
 use log::{info, warn};
@@ -33,27 +34,52 @@ use crate::maildir::Oid;
 
 /// The last operation of `node` that the history at `head` holds; 0 where it holds none (S4, S12).
 ///
+/// Of one life all commits of a node are in a line, so below the newest there is nothing to look for: the walk goes down by commit time, and ends when
+/// all that is left are ancestors of commits of this node. Others' commits beyond its newest are read, others' whole histories are not.
+///
 /// # Errors
 /// Where a commit cannot be read.
 pub fn last_committed(repo: &Repo, head: Option<Oid>, node: &str) -> Result<u64, StoreError> {
     let reader = repo.reader();
-    let mut queue: Vec<Oid> = head.into_iter().collect();
-    let mut seen = std::collections::HashSet::new();
+    let mut queue = BinaryHeap::new();
+    // Whether a commit is below one of ours.
+    let mut seen: HashMap<Oid, bool> = HashMap::new();
+    // Queued commits that are not.
+    let mut open = 0_usize;
     let mut last = 0;
-    // Breadth first: a line of history ends at its newest commit of this node, for sequence numbers only grow along it.
-    while !queue.is_empty() {
-        let mut next = Vec::new();
-        for id in queue.drain(..) {
-            if !seen.insert(id) {
+    if let Some(head) = head {
+        queue.push((reader.commit(head)?.time, head));
+        seen.insert(head, false);
+        open = 1;
+    }
+    let mut queued: HashSet<Oid> = head.into_iter().collect();
+    while open > 0
+        && let Some((_, id)) = queue.pop()
+    {
+        queued.remove(&id);
+        let mut below = seen.get(&id).copied().unwrap_or(false);
+        open -= usize::from(!below);
+        let commit = reader.commit(id)?;
+        if let Some((of, sequence)) = message::trailers(&commit.message)
+            && of == node
+        {
+            last = last.max(sequence.last);
+            below = true;
+        }
+        for parent in commit.parents {
+            let known = seen.get(&parent).copied();
+            if known.is_some_and(|known| known || !below) {
                 continue;
             }
-            let commit = reader.commit(id)?;
-            match message::trailers(&commit.message) {
-                Some((of, sequence)) if of == node => last = last.max(sequence.last),
-                _ => next.extend(commit.parents),
+            seen.insert(parent, below);
+            if queued.insert(parent) {
+                queue.push((reader.commit(parent)?.time, parent));
+                open += usize::from(!below);
+            } else {
+                // It was open and is not any more.
+                open -= 1;
             }
         }
-        queue = next;
     }
     Ok(last)
 }

@@ -8,6 +8,8 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use log::{debug, error, info, warn};
 use parking_lot::{Condvar, Mutex};
 
+use super::backing::Switched;
+use super::braid::{Attempt, Braider};
 use super::committer::{Committer, Round};
 use super::heads::Heads;
 use super::{LiveView, StoreError};
@@ -68,6 +70,11 @@ impl Shared {
         self.state.lock().committed
     }
 
+    /// The live tree, once there is one.
+    pub fn live(&self) -> Option<Arc<dyn LiveView>> {
+        self.state.lock().live.clone()
+    }
+
     /// Why the store refuses to write.
     pub fn poisoned(&self) -> Option<String> {
         self.state.lock().poisoned.clone()
@@ -123,6 +130,7 @@ pub struct Worker {
     inbox: Receiver<Command>,
     shared: Arc<Shared>,
     heads: Arc<Heads>,
+    braider: Braider,
     spill: PathBuf,
 }
 
@@ -134,6 +142,7 @@ impl Worker {
         inbox: Receiver<Command>,
         shared: Arc<Shared>,
         heads: Arc<Heads>,
+        braider: Braider,
         spill: PathBuf,
     ) -> Self {
         Self {
@@ -142,11 +151,12 @@ impl Worker {
             inbox,
             shared,
             heads,
+            braider,
             spill,
         }
     }
 
-    /// The thread's body: select → commit → tell → release, until told to stop.
+    /// The thread's body: select → commit → tell → release → braid, until told to stop.
     pub fn run(mut self) {
         let mut not_before = Instant::now();
         loop {
@@ -160,7 +170,9 @@ impl Worker {
                 }
             }
             if !hurry {
-                let pause = not_before.saturating_duration_since(Instant::now());
+                let pause = not_before
+                    .saturating_duration_since(Instant::now())
+                    .min(self.braider.pause());
                 if !pause.is_zero() {
                     // A short nap that a Hurry cuts short: the channel is the only thing waited for.
                     match self.inbox.recv_timeout(pause) {
@@ -169,22 +181,16 @@ impl Worker {
                     }
                 }
             }
-            if !self
-                .journal
-                .wait_appended(self.committer.done(), limits::STORE_IDLE)
-            {
-                continue;
-            }
-            match self.commit() {
-                Ok(round) => {
-                    // A busy store gathers; a quiet one commits each action at once.
-                    let gather = if round.operations > 1 {
-                        limits::GATHER
-                    } else {
-                        Duration::ZERO
-                    };
-                    not_before = Instant::now() + gather;
+            let done = match self.work() {
+                // A busy store gathers; a quiet one commits each action at once.
+                Ok(operations) if operations > 1 => {
+                    not_before = Instant::now() + limits::GATHER;
+                    Ok(())
                 }
+                done => done.map(|_| ()),
+            };
+            match done {
+                Ok(()) => {}
                 Err(error) if error.is_disk_full() => {
                     let why = format!("the disk is full, commits wait: {error}");
                     let mut state = self.shared.state.lock();
@@ -194,6 +200,7 @@ impl Worker {
                     state.waiting = Some(why);
                     drop(state);
                     self.shared.changed.notify_all();
+                    self.braider.wait_for_room();
                     not_before = Instant::now() + limits::DISK_FULL_RETRY;
                 }
                 Err(error) => {
@@ -204,8 +211,69 @@ impl Worker {
         }
     }
 
+    /// One round: waits for operations, commits them, and braids what is to be braided. Returns how many were committed.
+    fn work(&mut self) -> Result<usize, StoreError> {
+        let mut operations = 0;
+        let wait = self.braider.pause();
+        if self.journal.wait_appended(self.committer.done(), wait) {
+            operations = self.commit()?.operations;
+        }
+        self.braid()?;
+        Ok(operations)
+    }
+
+    /// Braids until there is nothing to braid, or a wait.
+    fn braid(&mut self) -> Result<(), StoreError> {
+        // Before there is a live tree nothing is taken up.
+        let Some(live) = self.shared.live() else {
+            return Ok(());
+        };
+        self.braider.learn(self.heads.take());
+        while self.braider.is_due(self.committer.head())? {
+            while self.journal.last() > self.committer.done() {
+                self.commit()?;
+            }
+            let attempt = Attempt::new(&mut self.braider, &mut self.committer, &self.journal);
+            let mut attempt = match attempt {
+                Ok(attempt) => attempt,
+                Err(failed) if failed.is_disk_full() => return Err(failed),
+                Err(failed) => {
+                    self.braider.refuse(&failed.to_string());
+                    return Ok(());
+                }
+            };
+            let switched = live.braided(&mut attempt);
+            let (rounds, failed) = (std::mem::take(&mut attempt.rounds), attempt.failed.take());
+            for round in rounds {
+                self.tell(&round)?;
+            }
+            match (switched, failed) {
+                (_, Some(failed @ StoreError::Braid(_))) => {
+                    self.braider.refuse(&failed.to_string())
+                }
+                (_, Some(failed)) => return Err(failed),
+                (Ok(Switched::Done), None) => {
+                    self.braider.done();
+                    self.shared.state.lock().committed = self.committer.done();
+                    self.heads.moved();
+                }
+                (Ok(Switched::Overtaken), None) => self.braider.overtaken(),
+                (Ok(Switched::Held), None) => self.braider.held(),
+                (Err(error), None) => return Err(StoreError::io(&self.spill, error)),
+            }
+            self.braider.learn(self.heads.take());
+        }
+        Ok(())
+    }
+
     fn commit(&mut self) -> Result<Round, StoreError> {
         let round = self.committer.round(&self.journal)?;
+        self.tell(&round)?;
+        Ok(round)
+    }
+
+    /// Tells of a round that is durable, and lets go of what it no longer needs.
+    fn tell(&mut self, round: &Round) -> Result<(), StoreError> {
         let live = {
             let mut state = self.shared.state.lock();
             if state.waiting.take().is_some() {
@@ -227,7 +295,7 @@ impl Worker {
         drop(state);
         self.shared.changed.notify_all();
         self.heads.moved();
-        Ok(round)
+        Ok(())
     }
 }
 

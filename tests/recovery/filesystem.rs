@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use mailbraid::config::Durability;
 use mailbraid::fs::{Fs, FsOptions, Ino, ROOT, RenameFlags};
-use mailbraid::store::{Backing, Change, LiveView, Store};
+use mailbraid::store::{Backing, LiveView, Store, Switch, Switched};
 
 use super::crash::{Crash, Notes, record};
 use super::labels::{files, sequences};
@@ -29,8 +29,11 @@ impl LiveView for View {
         }
     }
 
-    fn braided(&self, seq: u64, changes: &[Change]) -> bool {
-        self.0.upgrade().is_some_and(|fs| fs.braided(seq, changes))
+    fn braided(&self, switch: &mut dyn Switch) -> std::io::Result<Switched> {
+        match self.0.upgrade() {
+            Some(fs) => fs.braided(switch),
+            None => Ok(Switched::Overtaken),
+        }
     }
 }
 

@@ -1,3 +1,5 @@
 //! Exchange with peers.
 
+mod braid;
+mod node;
 mod push;

@@ -363,6 +363,16 @@ impl Fs {
         }
     }
 
+    /// Reads what servers wrote into a folder's index files.
+    pub(super) fn read_now(&self, folder: Ino) -> Result<(), FsError> {
+        self.load_messages(folder)?;
+        let mut space = self.space.lock();
+        if !self.is_locked(&space, folder) {
+            self.read_written(&mut space, folder, true)?;
+        }
+        Ok(())
+    }
+
     /// Whether neither an index file nor the messages have changed for a while.
     fn is_rested(space: &Space, folder: Ino) -> bool {
         let rest = super::node::now().0 - crate::limits::WRITE_REST.as_secs() as i64;
@@ -379,8 +389,11 @@ impl Fs {
             Change::Put { path, .. } | Change::Remove { path } | Change::SetAttrs { path, .. } => {
                 [Some(path), None]
             }
-            Change::Rename { from, to } => [Some(from), Some(to)],
-            Change::Mkdir { .. } | Change::RemoveDir { .. } | Change::SetMailbox { .. } => return,
+            Change::Rename { from, to, .. } => [Some(from), Some(to)],
+            Change::Mkdir { .. }
+            | Change::RemoveDir { .. }
+            | Change::Retree { .. }
+            | Change::SetMailbox { .. } => return,
         };
         for folder in paths.into_iter().flatten().filter_map(TreePath::folder) {
             if let Ok((ino, rest)) = Self::deepest_loaded(space, &folder)
