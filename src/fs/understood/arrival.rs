@@ -8,7 +8,7 @@ use super::super::node::{self, Content, Ino, Marks, Name};
 use super::super::space::Space;
 use super::super::{Fs, FsError};
 use super::mailbox::{Event, State};
-use super::{COURIER_LOCK, DOVECOT_LOCK, Index, UIDLIST};
+use super::{COURIER_LOCK, DOVECOT_LOCK, Index, UIDDB, UIDLIST};
 use crate::limits;
 use crate::maildir::codec::uidlist::Record;
 use crate::maildir::{TreePath, name};
@@ -28,7 +28,8 @@ impl Fs {
         let Some(folder) = Self::folder_of(space, dir, path) else {
             return Ok(Marks::default());
         };
-        if !self.options.assign_uids || self.is_locked(space, folder) {
+        let is_couriers = Self::is_new_to_courier(space, folder, path);
+        if !self.options.assign_uids || is_couriers || self.is_locked(space, folder) {
             return Ok(Marks::default());
         }
         // Somebody may have appended without a lock.
@@ -42,6 +43,16 @@ impl Fs {
             uid,
             ..Marks::default()
         })
+    }
+
+    /// Whether a message that lands at `path` is Courier's to number: it gives whatever it finds in `new/` a UID of its own, so that one given here would be lost
+    /// with its first look. Its file is there once it has looked for it.
+    fn is_new_to_courier(space: &Space, folder: Ino, path: &TreePath) -> bool {
+        let lands_in_new = path.parent().is_some_and(|dir| dir.name() == b"new");
+        lands_in_new
+            && space
+                .child(folder, UIDDB)
+                .is_ok_and(|uiddb| uiddb.is_some())
     }
 
     /// A message has landed with these marks, which its record has.

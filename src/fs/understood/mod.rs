@@ -11,8 +11,8 @@
 //! - A file that breaks a rule is shown back as it is, and the records stay as they are; one warning names file and line.
 //! - The kernel asks each time it needs such a name or its attributes ([`asks_each_time`]), so nothing here has to be invalidated. A name that a file is renamed to has the time
 //!   to live of its old one, so the same holds of the names that servers write these files under ([`is_written_for_index`]).
-//! - **A message gets its UID where it lands**, in the record that brings it, unless a server holds the folder's lock: then the server is about
-//!   to give UIDs itself. The uidlist gets its line at once where it was true before.
+//! - **A message gets its UID where it lands**, in the record that brings it, unless a server holds the folder's lock, or it lands in `new/` where Courier looks: then the
+//!   server is about to give UIDs itself. The uidlist gets its line at once where it was true before.
 //! - Dovecot's lock and Courier's exclude each other: two servers on one folder would give one UID to two messages.
 //! - Courier deletes its file when a folder is renamed, which gives the folder another UIDVALIDITY; that is honoured when Courier looks for the file. Any
 //!   other file that is deleted is made anew.

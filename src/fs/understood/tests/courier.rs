@@ -150,3 +150,22 @@ fn a_keyword_directory_that_is_there_is_shown_as_it_is() {
     tree.write("u/courierimapkeywords/x", "");
     assert!(tree.stat("u/courierimapkeywords/x").is_ok());
 }
+
+#[test]
+fn what_lands_in_new_where_courier_looks_is_its_to_number() {
+    let tree = opened_by_dovecot();
+    tree.deliver("3.c");
+    assert_eq!(tree.uid("u/new/3.c"), 3);
+    tree.rename("u/new/3.c", "u/cur/3.c:2,");
+    assert_eq!(tree.read("u/courierimapuiddb"), "1 9 4\n3 3.c\n");
+    tree.deliver("4.d");
+    assert_eq!(tree.uid("u/new/4.d"), 0);
+    tree.write("u/tmp/5.e", "x");
+    tree.rename("u/tmp/5.e", "u/cur/5.e:2,S");
+    assert_eq!(tree.uid("u/cur/5.e:2,S"), 4);
+    // Courier's, or Dovecot's, whichever comes first.
+    tree.rename("u/new/4.d", "u/cur/4.d:2,");
+    tree.write("u/tmp/db", "1 9 6\n3 3.c\n4 5.e\n5 4.d\n");
+    tree.rename("u/tmp/db", "u/courierimapuiddb");
+    assert_eq!(tree.uid("u/cur/4.d:2,"), 5);
+}
