@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::cluster::Cluster;
+use super::knobs::number;
 use super::mailbox::message;
 use super::node::Node;
 use crate::imap::client::{Client, Idle};
@@ -17,14 +18,6 @@ use crate::imap::tools;
 const USERS: usize = 12;
 /// Dovecot puts a session to sleep after this, and needs a moment to do it.
 const SLEEP: Duration = Duration::from_millis(1600);
-
-/// How many deliveries, from the environment.
-pub fn deliveries(default: usize) -> usize {
-    let given = std::env::var("MAILBRAID_NET_DELIVERIES").ok();
-    given.map_or(default, |text| {
-        text.parse().expect("MAILBRAID_NET_DELIVERIES is a number")
-    })
-}
 
 /// What was measured.
 #[derive(Debug, Default)]
@@ -166,6 +159,6 @@ pub fn over_doveadm(count: usize) -> Times {
 
 #[test]
 fn dovecots_own_replication_for_comparison() {
-    let count = deliveries(12);
+    let count = number("DELIVERIES", 12);
     println!("doveadm sync {}", over_doveadm(count).text());
 }

@@ -10,6 +10,9 @@ use super::ssh::Keys;
 /// One cluster at a time: each wants the processors for itself.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Each with each.
+const THREE: [(usize, usize); 3] = [(0, 1), (1, 2), (0, 2)];
+
 /// Nodes on one network.
 pub struct Cluster {
     // Dropped in this order.
@@ -72,7 +75,25 @@ impl Cluster {
     /// Three nodes, each the peer of each.
     #[track_caller]
     pub fn three() -> Self {
-        Self::start(&["a", "b", "c"], &[(0, 1), (1, 2), (0, 2)])
+        Self::start(&["a", "b", "c"], &THREE)
+    }
+
+    /// The same with Courier on the second.
+    #[track_caller]
+    pub fn three_with_courier() -> Self {
+        let mut cluster = Self::machines(&["a", "b", "c"]);
+        for (at, node) in cluster.nodes.iter_mut().enumerate() {
+            node.init();
+            node.mount();
+            if at != 1 {
+                node.start_dovecot();
+            }
+        }
+        for (one, other) in THREE {
+            cluster.link(one, other);
+            cluster.link(other, one);
+        }
+        cluster
     }
 
     /// `from` gets `to` as a peer.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::node::Node;
 use crate::imap::client::{Client, Reply, number_after};
 use crate::imap::lmtp::Lmtp;
+use crate::imap::server::deliver_plainly;
 use crate::random::Random;
 
 /// Folders that are never renamed or deleted: what mbsync looks at.
@@ -55,7 +56,8 @@ pub struct Desk<'a> {
     pub at: usize,
     node: &'a Node,
     client: Client,
-    lmtp: Lmtp,
+    /// `None` where Courier serves: mail is then written into the Maildir.
+    lmtp: Option<Lmtp>,
     user: String,
 }
 
@@ -67,7 +69,7 @@ impl<'a> Desk<'a> {
             at,
             node,
             client: node.imap(user),
-            lmtp: node.lmtp(),
+            lmtp: (!node.is_courier()).then(|| node.lmtp()),
             user: user.to_owned(),
         }
     }
@@ -77,35 +79,121 @@ impl<'a> Desk<'a> {
         &mut self.client
     }
 
-    /// A new connection of the same user.
+    /// A folder as this server spells it.
+    fn spelt(&self, folder: &str) -> String {
+        if self.node.is_courier() && folder != "INBOX" {
+            format!("INBOX.{folder}")
+        } else {
+            folder.to_owned()
+        }
+    }
+
+    /// A mail comes in from outside.
     #[track_caller]
-    pub fn another(&self) -> Client {
-        self.node.imap(&self.user)
+    pub fn deliver(&mut self, message: &[u8]) {
+        match &mut self.lmtp {
+            Some(lmtp) => lmtp.deliver(&self.user, message),
+            None => {
+                let maildir = self.node.mountpoint().join(&self.user);
+                deliver_plainly(&maildir, message);
+            }
+        }
+    }
+
+    /// Runs a command; the words that begin with `@` are folders.
+    #[track_caller]
+    pub fn run(&mut self, command: &str) -> Reply {
+        let words: Vec<String> = command
+            .split(' ')
+            .map(|word| match word.strip_prefix('@') {
+                Some(folder) => self.spelt(folder),
+                None => word.to_owned(),
+            })
+            .collect();
+        self.client.run(&words.join(" "))
+    }
+
+    /// The same for a command that must succeed.
+    #[track_caller]
+    pub fn ok(&mut self, command: &str) -> Reply {
+        self.run(command).expect_ok(command)
+    }
+
+    /// Adds a message.
+    #[track_caller]
+    pub fn append(&mut self, folder: &str, flags: &str, date: Option<&str>, text: &[u8]) -> Reply {
+        let folder = self.spelt(folder);
+        self.client.append(&folder, flags, date, text)
     }
 
     /// UIDs and Message-IDs of a folder, which stays selected; `None` where it is not there.
     #[track_caller]
     pub fn list(&mut self, folder: &str) -> Option<Vec<(u64, String)>> {
-        if !self.client.run(&format!("SELECT {folder}")).is_ok() {
+        if !self.run(&format!("SELECT @{folder}")).is_ok() {
             return None;
         }
-        let reply = self
-            .client
-            .ok("UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])");
+        let reply = self.ok("UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])");
         Some(ids(&reply))
     }
 
-    /// All folders.
+    /// All folders that can be selected.
     #[track_caller]
     pub fn folders(&mut self) -> Vec<String> {
-        let reply = self.client.ok("LIST \"\" *");
-        reply
-            .untagged
-            .iter()
-            .filter(|line| !line.contains("\\Noselect"))
-            .filter_map(|line| Some(line.rsplit(' ').next()?.trim_matches('"').to_owned()))
-            .collect()
+        named(&self.ok("LIST \"\" *"))
     }
+
+    /// All that a client can see, however the server spells it: subscriptions, folders with their numbers, and a line a message.
+    #[track_caller]
+    pub fn view(&mut self) -> Vec<String> {
+        // A new connection remembers nothing.
+        self.client = self.node.imap(&self.user);
+        let mut lines: Vec<String> = named(&self.ok("LSUB \"\" *"))
+            .into_iter()
+            .map(|folder| format!("subscribed {folder}"))
+            .collect();
+        for folder in self.folders() {
+            let reply = self.ok(&format!("STATUS @{folder} (MESSAGES UIDNEXT UIDVALIDITY)"));
+            let numbers = ["MESSAGES", "UIDNEXT", "UIDVALIDITY"].map(|word| reply.code(word));
+            lines.push(format!("folder {folder} {numbers:?}"));
+            self.ok(&format!("EXAMINE @{folder}"));
+            let reply = self.ok(
+                "UID FETCH 1:* (FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])",
+            );
+            for line in &reply.untagged {
+                lines.extend(message_line(line).map(|line| format!("in {folder} {line}")));
+            }
+        }
+        lines.sort();
+        lines
+    }
+}
+
+/// The folders of a reply to LIST or LSUB, without the spelling of Courier.
+fn named(reply: &Reply) -> Vec<String> {
+    reply
+        .untagged
+        .iter()
+        .filter(|line| !line.contains("\\Noselect"))
+        .filter_map(|line| {
+            let name = line.rsplit(' ').next()?.trim_matches('"');
+            Some(name.strip_prefix("INBOX.").unwrap_or(name).to_owned())
+        })
+        .collect()
+}
+
+/// UID, flags, date, size and Message-ID of a FETCH response, in this order.
+fn message_line(line: &str) -> Option<String> {
+    let uid = number_after(line, "UID")?;
+    let size = number_after(line, "RFC822.SIZE")?;
+    let between = |before: &str, after: char| Some(line.split_once(before)?.1.split_once(after)?.0);
+    let mut flags: Vec<&str> = between("FLAGS (", ')')?
+        .split_whitespace()
+        .filter(|flag| *flag != "\\Recent")
+        .collect();
+    flags.sort_unstable();
+    let date = between("INTERNALDATE \"", '"')?;
+    let id = between("<", '>')?;
+    Some(format!("{uid} {} {date} {size} {id}", flags.join(",")))
 }
 
 fn ids(reply: &Reply) -> Vec<(u64, String)> {
@@ -164,7 +252,7 @@ impl Ledger {
     pub fn deliver(&mut self, desk: &mut Desk) {
         let id = self.make();
         self.note(desk, &format!("deliver {id}"));
-        desk.lmtp.deliver(&desk.user, &message(&id));
+        desk.deliver(&message(&id));
     }
 
     fn note(&mut self, desk: &Desk, what: &str) {
@@ -222,8 +310,7 @@ impl Ledger {
             _ => KEYWORDS[random.below(KEYWORDS.len())],
         };
         self.note(desk, &format!("flag {folder} {uid} {id} {sign}{word}"));
-        desk.client
-            .run(&format!("UID STORE {uid} {sign}FLAGS ({word})"));
+        desk.run(&format!("UID STORE {uid} {sign}FLAGS ({word})"));
     }
 
     fn carry(&mut self, desk: &mut Desk, random: &mut Random, command: &str) {
@@ -235,7 +322,14 @@ impl Ledger {
             return;
         }
         self.note(desk, &format!("{command} {id} from {folder} to {to}"));
-        let reply = desk.client.run(&format!("UID {command} {uid} {to}"));
+        // Courier has no MOVE.
+        let by_copy = command == "COPY" || desk.node.is_courier();
+        let verb = if by_copy { "COPY" } else { command };
+        let reply = desk.run(&format!("UID {verb} {uid} @{to}"));
+        if command == "MOVE" && by_copy && reply.is_ok() {
+            desk.run(&format!("UID STORE {uid} +FLAGS (\\Deleted)"));
+            desk.run(&format!("UID EXPUNGE {uid}"));
+        }
         let at = desk.at;
         let entry = self.entry(&id);
         entry.most += 1;
@@ -264,7 +358,7 @@ impl Ledger {
         self.note(desk, &format!("expunge {folder} {uid} {id} of {copies}"));
         desk.client
             .run(&format!("UID STORE {uid} +FLAGS (\\Deleted)"));
-        let reply = desk.client.run(&format!("UID EXPUNGE {uid}"));
+        let reply = desk.run(&format!("UID EXPUNGE {uid}"));
         let done = reply.untagged.iter().any(|line| line.ends_with(" EXPUNGE"));
         let at = desk.at;
         let entry = self.entry(&id);
@@ -286,17 +380,17 @@ impl Ledger {
             (0, Some(folder)) => {
                 // INBOX is open, so that the folder is not.
                 let listed = desk.list(&folder).unwrap_or_default();
-                desk.client.ok("SELECT INBOX");
+                desk.ok("SELECT @INBOX");
                 self.note(desk, &format!("delete {folder}"));
-                let gone = desk.client.run(&format!("DELETE {folder}")).is_ok();
+                let gone = desk.run(&format!("DELETE @{folder}")).is_ok();
                 for (_, id) in listed.into_iter().filter(|_| gone) {
                     self.entry(&id).least = 0;
                 }
             }
             (1..=2, Some(folder)) => {
-                desk.client.ok("SELECT INBOX");
+                desk.ok("SELECT @INBOX");
                 self.note(desk, &format!("rename {folder} to {fresh}"));
-                desk.client.run(&format!("RENAME {folder} {fresh}"));
+                desk.run(&format!("RENAME @{folder} @{fresh}"));
                 // Two sides may rename one folder to two names.
                 let listed = desk.list(&fresh).unwrap_or_default();
                 for (_, id) in listed {
@@ -310,14 +404,13 @@ impl Ledger {
                 let folder = STEADY[random.below(STEADY.len())];
                 let verb = ["SUBSCRIBE", "UNSUBSCRIBE"][random.below(2)];
                 self.note(desk, &format!("{verb} {folder}"));
-                desk.client.ok(&format!("{verb} {folder}"));
+                desk.ok(&format!("{verb} @{folder}"));
             }
             _ => {
                 self.note(desk, &format!("create {fresh}"));
-                desk.client.ok(&format!("CREATE {fresh}"));
+                desk.ok(&format!("CREATE @{fresh}"));
                 let id = self.make();
-                desk.client
-                    .append(&fresh, "", None, &message(&id))
+                desk.append(&fresh, "", None, &message(&id))
                     .expect_ok("APPEND");
             }
         }

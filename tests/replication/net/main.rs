@@ -13,7 +13,12 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
+//! | `MAILBRAID_NET_SECONDS` | how long schedules of partitions, and each phase of the load, go on | 20, 3 |
 //! | `MAILBRAID_NET_DELIVERIES` | mails from node to node whose way is timed | 36 |
+//! | `MAILBRAID_NET_KILLS` | how often a node is killed, and cut off | 4 |
+//! | `MAILBRAID_NET_RATE` | deliveries a second of the load | 300 |
+//! | `MAILBRAID_NET_MESSAGES` | messages of the large folder | 100,000 |
+//! | `MAILBRAID_SEED` | repeats a run's random choices | drawn and printed |
 //!
 //! Needs root, `ip` and `sshd`; the test that lacks one says so.
 
@@ -25,12 +30,17 @@ mod arrivals;
 mod cluster;
 #[path = "servers.rs"]
 mod imap;
+mod kills;
+mod knobs;
+mod load;
 mod mailbox;
 mod network;
 mod node;
+mod partition;
 #[path = "../../simulation/random.rs"]
 mod random;
 mod relay;
 mod ssh;
 #[path = "../../support/mod.rs"]
 mod support;
+mod wire;

@@ -8,6 +8,7 @@ use std::process::Command;
 use super::network::Host;
 use super::ssh::{Keys, Sshd};
 use crate::imap::client::Client;
+use crate::imap::courier::Courier;
 use crate::imap::dovecot::{Dovecot, Options};
 use crate::imap::lmtp::Lmtp;
 use crate::imap::server::Server as _;
@@ -34,6 +35,7 @@ service imap-hibernate {
 pub struct Node {
     // Dropped in this order: servers go before what they serve.
     dovecot: Option<Dovecot>,
+    courier: Option<Courier>,
     daemon: Option<Daemon>,
     sshd: Option<Sshd>,
     /// The machine.
@@ -49,6 +51,7 @@ impl Node {
     pub fn new(host: &Host, keys: &Keys, dir: &Path) -> Self {
         let node = Self {
             dovecot: None,
+            courier: None,
             daemon: None,
             sshd: None,
             host: host.clone(),
@@ -200,10 +203,24 @@ impl Node {
         self.dovecot.as_ref().expect("Dovecot runs here")
     }
 
+    /// Courier serves instead.
+    #[track_caller]
+    pub fn start_courier(&mut self) {
+        self.courier = Some(Courier::start(&self.mountpoint()));
+    }
+
+    /// Whether Courier serves.
+    pub fn is_courier(&self) -> bool {
+        self.courier.is_some()
+    }
+
     /// A new IMAP connection, logged in.
     #[track_caller]
     pub fn imap(&self, user: &str) -> Client {
-        self.host.run(|| self.dovecot().login(user))
+        match &self.courier {
+            Some(courier) => courier.login(user),
+            None => self.host.run(|| self.dovecot().login(user)),
+        }
     }
 
     /// A new LMTP connection.
@@ -216,6 +233,8 @@ impl Node {
     pub fn complaints(&self) -> Vec<String> {
         let dovecot = self.dovecot.as_ref().map(|dovecot| dovecot.complaints());
         let mut lines = dovecot.unwrap_or_default();
+        let courier = self.courier.as_ref().map(|courier| courier.complaints());
+        lines.extend(courier.unwrap_or_default());
         lines.extend(
             self.said()
                 .lines()

@@ -1,0 +1,125 @@
+//! A thousand deliveries a second, with a peer on a long line and another that is dead.
+//!
+//! Deliveries are files written and synced in `tmp` and renamed to `new`, at fixed moments, by several threads; one that comes late because the one
+//! before was slow is not started earlier for it. First without peers, then with both, then without again, in one run.
+//! `MAILBRAID_NET_SECONDS=60` is how long each of the first two phases goes on (3 by default), `MAILBRAID_NET_RATE=1000` how many a second (300).
+
+use std::time::{Duration, Instant};
+
+use super::cluster::Cluster;
+use super::node::Node;
+use super::relay;
+use crate::imap::tools::mail_dir;
+use crate::support::mounted::deliver;
+
+const THREADS: u32 = 8;
+
+/// Times that deliveries took, sorted, and how long all of them took.
+pub struct Phase {
+    times: Vec<Duration>,
+    whole: Duration,
+}
+
+impl Phase {
+    /// The time that this part of a hundred stayed below.
+    pub fn part(&self, part: usize) -> f64 {
+        self.times[(self.times.len() * part / 100).min(self.times.len() - 1)].as_secs_f64() * 1e3
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{} deliveries in {:.1} s ({:.0}/s): p50 {:.2} ms, p99 {:.2} ms",
+            self.times.len(),
+            self.whole.as_secs_f64(),
+            self.times.len() as f64 / self.whole.as_secs_f64(),
+            self.part(50),
+            self.part(99)
+        )
+    }
+}
+
+/// Delivers to a user's inbox at a steady rate.
+#[track_caller]
+pub fn offer(node: &Node, user: &str, rate: u32, whole: Duration) -> Phase {
+    let folder = node.mountpoint().join(user);
+    for sub in ["", "tmp", "new", "cur"] {
+        mail_dir(&folder.join(sub));
+    }
+    let text = [
+        b"Subject: load\n\n".as_slice(),
+        &b"All work and no play.\n".repeat(130),
+    ]
+    .concat();
+    let each = Duration::from_secs(1) * THREADS / rate;
+    let start = Instant::now();
+    let mut times: Vec<Duration> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (folder, text) = (&folder, &text);
+                scope.spawn(move || {
+                    let mut times = Vec::new();
+                    let mut due = start + each * thread / THREADS;
+                    for number in 0.. {
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                        if start.elapsed() >= whole {
+                            break;
+                        }
+                        let begun = Instant::now();
+                        let name = format!("1700000000.M{number}P{thread}.load");
+                        deliver(folder, &name, text).expect("deliver");
+                        times.push(begun.elapsed());
+                        due += each;
+                    }
+                    times
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("a worker"))
+            .collect()
+    });
+    let whole = start.elapsed();
+    times.sort();
+    Phase { times, whole }
+}
+
+/// The run; prints what it found.
+#[track_caller]
+pub fn run(rate: u32, whole: Duration) {
+    let mut cluster = Cluster::machines(&["a", "b"]);
+    for node in &mut cluster.nodes {
+        node.init();
+        node.mount();
+    }
+    let [a, b] = &cluster.nodes[..] else {
+        unreachable!("two nodes")
+    };
+    let alone = offer(a, "u1", rate, whole);
+    println!("no peers             {}", alone.text());
+    a.flush();
+    // Both ways over a line with 50 ms there and back.
+    let delay = Duration::from_millis(25);
+    relay::start(&a.host, 2222, (b.host.ip, 22).into(), delay);
+    relay::start(&b.host, 2222, (a.host.ip, 22).into(), delay);
+    let far = |through: &Node, to: &Node| {
+        format!("ssh://root@{}:2222{}", through.host.ip, to.repo().display())
+    };
+    a.add_peer("b", &far(a, b));
+    b.add_peer("a", &far(b, a));
+    // Nobody has this address.
+    a.add_peer("dead", "ssh://root@10.77.0.99/nowhere/repo.git");
+    let (took, _) = cluster.converge(Duration::from_secs(300));
+    println!("the peer has it all  {:.1} s later", took.as_secs_f64());
+    let peers = offer(a, "u2", rate, whole);
+    let end = Instant::now();
+    println!("with peers           {}", peers.text());
+    cluster.converge(Duration::from_secs(300));
+    println!(
+        "ratios: p50 {:.2}, p99 {:.2}; the peer is level {:.2} s after the end",
+        peers.part(50) / alone.part(50),
+        peers.part(99) / alone.part(99),
+        end.elapsed().as_secs_f64()
+    );
+    cluster.assert_sound();
+}
