@@ -5,6 +5,9 @@
 //! | `mailbraid.node` | the node's name | set by `init` |
 //! | `mailbraid.durability` | `strict`, `delivery`, `relaxed` | `delivery` |
 //! | `mailbraid.assignUids` | a git boolean | `true` |
+//! | `mailbraid.fetchEvery` | seconds between two looks at what a peer has | 10 |
+//! | `mailbraid.peerCommits` | most commits that a peer may bring at once | 500000 |
+//! | `core.sshCommand` | as for git; options of ours are added where it is OpenSSH | `ssh` |
 //! | `mailbraid.format` | the store format | set by `init` |
 //! | `remote.NAME.url` | a peer (`git remote` shows it) | — |
 
@@ -83,6 +86,10 @@ pub enum ConfigError {
 pub const NODE: &str = "mailbraid.node";
 /// The key of the durability policy.
 pub const DURABILITY: &str = "mailbraid.durability";
+/// The key of the seconds between two fetches from a peer.
+pub const FETCH_EVERY: &str = "mailbraid.fetchEvery";
+/// The key of the most commits that a peer may bring at once.
+pub const PEER_COMMITS: &str = "mailbraid.peerCommits";
 /// The key of the UID policy.
 pub const ASSIGN_UIDS: &str = "mailbraid.assignUids";
 
@@ -155,6 +162,77 @@ pub fn check_node(name: String) -> Result<String, ConfigError> {
     }
 }
 
+/// A peer: a git remote.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Peer {
+    /// The peer's node name, and the remote's.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+}
+
+/// The peers of the config, in order of their names, and for each that cannot be used a line that says why.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn peers(repo: &Repo) -> Result<(Vec<Peer>, Vec<String>), HistoryError> {
+    let (mut peers, mut faults) = (Vec::new(), Vec::new());
+    for (name, url) in repo.remotes()? {
+        match check_peer(&name, &url) {
+            Ok(peer) => peers.push(peer),
+            Err(why) => faults.push(why),
+        }
+    }
+    Ok((peers, faults))
+}
+
+/// A peer that may stand in the config.
+///
+/// # Errors
+/// One line that says what is wrong and what is allowed.
+pub fn check_peer(name: &str, url: &str) -> Result<Peer, String> {
+    check_node(name.to_owned()).map_err(|_| {
+        format!("{name:?} cannot be a peer's name: give its node name (letters, digits, '.', '_' and '-', at most 64)")
+    })?;
+    let fault = |why: &str| {
+        Err(format!(
+            "peer {name}: {url:?} {why}: give ssh://USER@HOST/STORE, git://HOST/REPOSITORY, file:///STORE or an absolute path"
+        ))
+    };
+    if url.is_empty() || url.starts_with('-') || url.chars().any(char::is_control) {
+        return fault("is no URL");
+    }
+    match url.split_once("://") {
+        Some(("ssh" | "git" | "file", rest)) if !rest.is_empty() => {
+            if rest.starts_with('-') || rest.contains("@-") {
+                return fault("names a host that would be taken for an option");
+            }
+        }
+        Some((scheme, _)) => {
+            return fault(&format!(
+                "has the scheme {scheme}, which is not spoken here"
+            ));
+        }
+        None if url.contains("::") => {
+            return fault("is for a helper program of git, and none is run here");
+        }
+        // USER@HOST:PATH, as ssh and git write it.
+        None if !url.starts_with('/') => match url.split_once(':') {
+            Some((host, path)) if !host.contains('/') && !host.is_empty() && !path.is_empty() => {
+                if host.contains("@-") {
+                    return fault("names a host that would be taken for an option");
+                }
+            }
+            _ => return fault("is a relative path"),
+        },
+        None => {}
+    }
+    Ok(Peer {
+        name: name.to_owned(),
+        url: url.to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,5 +282,63 @@ mod tests {
         for name in ["", ".a", "-a", "a b", "a/b", "a..b", "a.lock", "a.", "ä"] {
             assert!(check_node(name.to_owned()).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn peers_are_git_remotes() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            kind: HashKind::Sha1,
+            node: "a".to_owned(),
+        };
+        let repo = Repo::init(&dir.path().join("repo.git"), &options).unwrap();
+        repo.set_config("remote.mx1.example.org.url", "ssh://mx1/srv/store")
+            .unwrap();
+        repo.set_config("remote.c.url", "/srv/c.git").unwrap();
+        repo.set_config("remote.bad name.url", "/x").unwrap();
+        repo.set_config("remote.d.url", "https://d/x").unwrap();
+        let (found, faults) = peers(&repo).unwrap();
+        let names: Vec<&str> = found.iter().map(|peer| peer.name.as_str()).collect();
+        assert_eq!(names, ["c", "mx1.example.org"]);
+        assert_eq!(found[1].url, "ssh://mx1/srv/store");
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(repo.remove_remote("mx1.example.org").unwrap());
+        assert!(!repo.remove_remote("mx1.example.org").unwrap());
+        assert_eq!(
+            repo.config_string("remote.c.url").unwrap().as_deref(),
+            Some("/srv/c.git")
+        );
+    }
+
+    #[test]
+    fn urls_that_could_do_harm_are_refused() {
+        for url in [
+            "/srv/x",
+            "ssh://mail@b.example/srv/x",
+            "ssh://b:2222/x",
+            "git://b/x",
+            "file:///srv/x",
+            "mail@b:/srv/x",
+            "b:x",
+        ] {
+            assert!(check_peer("b", url).is_ok(), "{url}");
+        }
+        for url in [
+            "",
+            "-oProxyCommand=x",
+            "ssh://-oProxyCommand=x/y",
+            "ssh://u@-oProxyCommand=x/y",
+            "u@-oProxyCommand=x:y",
+            "ext::sh -c x",
+            "https://b/x",
+            "x/y",
+            "x",
+            "/a\nb",
+            "ssh://",
+        ] {
+            let refused = check_peer("b", url).unwrap_err();
+            assert!(!refused.contains('\n'), "{refused}");
+        }
+        assert!(check_peer("b/c", "/x").is_err());
     }
 }

@@ -199,3 +199,48 @@ pub const BRAID_LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// How long a braid waits for that. Longer than any server works on one folder; one that is stopped must not stop the exchange.
 pub const BRAID_LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Largest object taken from a peer whole into memory, in bytes: a message.
+pub const OBJECT_MAX: usize = MESSAGE_MAX as usize;
+
+/// Largest commit taken from a peer, in bytes: [`ROUND_RECORDS`] lines with two paths each.
+pub const COMMIT_BYTES: u64 = ROUND_RECORDS as u64 * 2 * 4 * PATH_MAX as u64;
+
+/// Largest tree taken from a peer, in bytes. A leaf has [`TRIE_LEAF_MAX`] entries of some 300 bytes; only names of one identity may be more.
+pub const TREE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Largest facts of a folder taken from a peer, in bytes: 26 keywords and a few numbers.
+pub const FACTS_BYTES: u64 = 1024 * 1024;
+
+/// Longest path that the kernel takes in one call, in bytes.
+pub const PATH_MAX: usize = 4096;
+
+/// Longest path taken from a peer, in bytes: relative calls can nest deeper than [`PATH_MAX`], but nobody has folders like that.
+pub const PEER_PATH: usize = 16 * PATH_MAX;
+
+/// Most commits that a peer may bring at once to a node that has a history: a month at one commit in five seconds. A node that joins takes any number.
+pub const PEER_COMMITS: usize = 500_000;
+
+/// Most commits that are counted for a peer's lag: beyond it is "many", and counting takes time.
+pub const LAG_COUNTED: usize = 10_000;
+
+/// How often a peer is asked what it has. What it pushes comes at once; this is for peers that cannot call us.
+pub const FETCH_EVERY: Duration = Duration::from_secs(10);
+
+/// How often the refs are looked at even where the kernel reported no change: a directory that `git pack-refs` removed, say, was not watched for a moment.
+pub const REFS_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a stopping daemon waits for its peers to take the last commits.
+pub const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long a connection to a peer may take to come about.
+pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// How often an idle ssh connection is probed. Three probes without an answer end it.
+pub const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// How long an idle ssh connection stays open for the next push.
+pub const SSH_PERSIST: Duration = Duration::from_secs(600);
+
+/// Longest path of a Unix socket that ssh can bind: the kernel's 108 bytes less the suffix that ssh adds while it does.
+pub const SSH_SOCKET_PATH: usize = 108 - 18;

@@ -4,15 +4,18 @@
 mod check;
 mod control;
 mod export;
+mod flush;
 mod import;
 mod log;
 mod mount;
 mod options;
+mod peer;
 mod serve;
+mod status;
 mod syslog;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,10 +23,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Config, check_node};
+use crate::config::check_node;
 use crate::history::{InitOptions, Repo};
 use crate::maildir::HashKind;
-use crate::store::{JournalStatus, Layout, Lock, Status, Store, StoreError, count_packs};
+use crate::store::{Layout, Store, StoreError};
 
 /// A Maildir filesystem whose history is git.
 #[derive(Parser, Debug)]
@@ -69,10 +72,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Add, remove or list the nodes with which history is exchanged
+    Peer {
+        #[command(subcommand)]
+        command: peer::Command,
+    },
     /// Wait until all acknowledged operations are committed
     Flush {
         /// The store directory
         store: PathBuf,
+        /// And until every peer that can be reached has them
+        #[arg(long)]
+        peers: bool,
     },
     /// Show the history in mail terms, newest first
     Log {
@@ -196,8 +207,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             };
             Store::init(&store, &create).map_err(|error| error.to_string())?;
         }
-        Command::Status { store, json } => show_status(&store, json)?,
-        Command::Flush { store } => flush(&store)?,
+        Command::Status { store, json } => status::run(&store, json)?,
+        Command::Peer { command } => peer::run(command)?,
+        Command::Flush { store, peers } => flush::run(&store, peers)?,
         Command::Log { store, path } => {
             let repo = open_repo(&store)?;
             let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -265,82 +277,6 @@ fn open_repo(store: &Path) -> Result<Repo, Failure> {
         return Err(StoreError::Missing(store.to_owned()).to_string());
     }
     Repo::open(&layout.repo()).map_err(|error| error.to_string())
-}
-
-fn show_status(store: &Path, json: bool) -> Result<(), Failure> {
-    let repo = open_repo(store)?;
-    let layout = Layout::new(store);
-    let status: Status = match control::ask(&layout.control(), "status")? {
-        Some(value) => serde_json::from_value(value).map_err(|error| {
-            format!("the daemon answers what this version does not know: {error}")
-        })?,
-        None => {
-            let node = Config::read(&repo).map_err(|error| error.to_string())?.node;
-            let head = repo.head().map_err(|error| error.to_string())?;
-            let committed = crate::store::last_committed(&repo, head, &node)
-                .map_err(|error| error.to_string())?;
-            Status {
-                node,
-                head: head.map(|id| id.to_string()),
-                mountpoint: None,
-                poisoned: None,
-                journal: JournalStatus {
-                    acknowledged: committed,
-                    committed,
-                },
-                packs: count_packs(&layout),
-                waiting: None,
-                peers: Vec::new(),
-            }
-        }
-    };
-    let mut out = std::io::stdout().lock();
-    let shown = if json {
-        let text = serde_json::to_string(&status).map_err(|error| error.to_string())?;
-        writeln!(out, "{text}")
-    } else {
-        let mounted = status.mountpoint.as_deref().unwrap_or("not mounted");
-        writeln!(
-            out,
-            "node       {}\nhead       {}\nmount      {mounted}\njournal    {} acknowledged, {} committed\npacks      {}",
-            status.node,
-            status.head.as_deref().unwrap_or("none yet"),
-            status.journal.acknowledged,
-            status.journal.committed,
-            status.packs
-        )
-        .and_then(|()| match &status.poisoned {
-            Some(why) => writeln!(out, "poisoned   {why}"),
-            None => Ok(()),
-        })
-        .and_then(|()| match &status.waiting {
-            Some(why) => writeln!(out, "waiting    {why}"),
-            None => Ok(()),
-        })
-    };
-    shown.map_err(|error| error.to_string())
-}
-
-fn flush(store: &Path) -> Result<(), Failure> {
-    open_repo(store)?;
-    let layout = Layout::new(store);
-    loop {
-        if control::ask(&layout.control(), "flush")?.is_some() {
-            return Ok(());
-        }
-        let socket = layout.control();
-        if control::wait_released(&layout, || control::is_served(&socket)) {
-            // Not mounted: a stop has committed all, or the next mount will.
-            return Ok(());
-        }
-        if !control::is_served(&socket) {
-            let pid = Lock::holder(&layout).unwrap_or_default();
-            return Err(format!(
-                "{}: process {pid} holds the store and does not answer; see its log",
-                store.display()
-            ));
-        }
-    }
 }
 
 fn progress(what: &'static str) -> ProgressBar {

@@ -23,6 +23,7 @@ use crate::fs::{Fs, FsOptions};
 use crate::fuse::{self, MountConfig};
 use crate::limits;
 use crate::store::{Backing, Layout, LiveView, OpenOptions, Store, StoreError};
+use crate::sync::Sync;
 
 /// Runs the command.
 pub fn run(
@@ -151,12 +152,13 @@ fn serve(
     )
     .map_err(|error| format!("cannot mount on {}: {error}", mountpoint.display()))?;
 
+    let sync = Sync::start(&opened).map_err(|error| error.to_string())?;
     let socket = opened.layout().control();
-    start_control(&socket, &opened, &fs)
+    start_control(&socket, &opened, &fs, &sync)
         .map_err(|error| format!("{}: {error}", socket.display()))?;
     start_flusher(&fs).map_err(|error| error.to_string())?;
     let (ended, end) = crossbeam_channel::bounded::<()>(1);
-    start_signals(mountpoint, &fs, &opened, end).map_err(|error| error.to_string())?;
+    start_signals(mountpoint, &fs, &opened, &sync, end).map_err(|error| error.to_string())?;
 
     info!("{} is mounted on {}", store.display(), mountpoint.display());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -168,7 +170,7 @@ fn serve(
     let _ = ended.send(());
     // From now on nobody is to take us for a daemon that answers.
     let _ = fs::remove_file(&socket);
-    finish(&fs, &opened);
+    finish(&fs, &opened, &sync);
     served.map_err(|error| format!("the connection to the kernel broke: {error}; remount"))
 }
 
@@ -201,27 +203,42 @@ fn is_mounted(layout: &Layout) -> bool {
         .is_some_and(|mountpoint| is_our_mount(Path::new(&mountpoint)))
 }
 
-/// Commits everything: content at rest first, then what the journal holds.
-fn finish(fs: &Fs, store: &Store) {
+/// Commits everything: content at rest first, then what the journal holds. The peers get a moment to take it.
+fn finish(fs: &Fs, store: &Store, sync: &Sync) {
     fs.commit_rested(true);
+    if let Err(error) = store.flush() {
+        warn!("what the journal holds is not committed yet: {error}");
+    }
+    sync.stop();
     store.stop();
 }
 
-fn start_control(socket: &Path, store: &Arc<Store>, fs: &Arc<Fs>) -> io::Result<()> {
+fn start_control(
+    socket: &Path,
+    store: &Arc<Store>,
+    fs: &Arc<Fs>,
+    sync: &Arc<Sync>,
+) -> io::Result<()> {
     // Weak, so that the socket's thread does not keep a stopped store open.
     let store = Arc::downgrade(store);
     let fs = Arc::downgrade(fs);
+    let sync = Arc::downgrade(sync);
     control::listen(
         socket,
         Box::new(move |request| {
-            let (Some(store), Some(fs)) = (store.upgrade(), fs.upgrade()) else {
+            let (Some(store), Some(fs), Some(sync)) =
+                (store.upgrade(), fs.upgrade(), sync.upgrade())
+            else {
                 return Err("the daemon is stopping".to_owned());
             };
             match request {
                 "status" => serde_json::to_value(store.status()).map_err(|error| error.to_string()),
-                "flush" => {
+                "flush" | "flush peers" => {
                     fs.commit_rested(true);
                     store.flush().map_err(|error| error.to_string())?;
+                    if request == "flush peers" {
+                        sync.flush()?;
+                    }
                     Ok(json!({}))
                 }
                 other => Err(format!("unknown request {other:?}")),
@@ -250,12 +267,14 @@ fn start_signals(
     mountpoint: &Path,
     fs: &Arc<Fs>,
     store: &Arc<Store>,
+    sync: &Arc<Sync>,
     end: crossbeam_channel::Receiver<()>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let mountpoint = mountpoint.to_owned();
     let fs = Arc::downgrade(fs);
     let store = Arc::downgrade(store);
+    let sync = Arc::downgrade(sync);
     std::thread::Builder::new()
         .name("mb-signal".to_owned())
         .spawn(move || {
@@ -274,9 +293,11 @@ fn start_signals(
                 "files are still open below {}; committing and ending all the same",
                 mountpoint.display()
             );
-            if let (Some(fs), Some(store)) = (fs.upgrade(), store.upgrade()) {
+            if let (Some(fs), Some(store), Some(sync)) =
+                (fs.upgrade(), store.upgrade(), sync.upgrade())
+            {
                 let _ = fs::remove_file(store.layout().control());
-                finish(&fs, &store);
+                finish(&fs, &store, &sync);
             }
             std::process::exit(0);
         })?;

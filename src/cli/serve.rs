@@ -10,7 +10,7 @@
 //! given through the environment, where the repository's own config cannot weaken them:
 //! - every ref but `refs/mailbraid/peers/NAME` is hidden from receive-pack, and git refuses to update a hidden ref;
 //! - objects are checked as `git fsck --strict` checks them, and stay in quarantine until they have passed;
-//! - refs are not deleted, input is bounded, and objects and refs are synced before the reply.
+//! - input is bounded, and objects and refs are synced before the reply. A peer may delete its own ref, which takes nothing from us.
 //!
 //! What git cannot know (tree format, UID laws) is checked before the braid.
 

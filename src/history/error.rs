@@ -147,6 +147,20 @@ impl HistoryError {
         }
     }
 
+    /// As [`HistoryError::git`], with all the reasons behind the reason.
+    pub(crate) fn git_chain(what: &'static str) -> impl FnOnce(gix::Error) -> Self {
+        move |error| {
+            let mut reason = error.to_string();
+            let mut next = std::error::Error::source(&error);
+            while let Some(behind) = next {
+                reason.push_str(": ");
+                reason.push_str(&behind.to_string());
+                next = behind.source();
+            }
+            Self::Git { what, reason }
+        }
+    }
+
     /// An object that is not what it must be.
     pub(crate) fn corrupt(oid: Oid, reason: impl Into<String>) -> Self {
         Self::Corrupt {

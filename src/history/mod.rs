@@ -1,11 +1,13 @@
 //! The hidden repository: tries, packs and deltas, commits, refs, maintenance. The only importer of gix.
 
 mod adopt;
+mod canonical;
 mod diff;
 mod durable;
 mod error;
 mod exchange;
 mod facts;
+mod fetch;
 mod graph;
 mod hash;
 mod lawful;
@@ -13,6 +15,7 @@ mod log;
 mod maintain;
 mod pack;
 mod pending;
+mod reach;
 mod reader;
 mod refs;
 mod repo;
@@ -24,9 +27,11 @@ mod writer;
 #[cfg(test)]
 mod model;
 
+pub use canonical::Canonical;
 pub use diff::{Difference, TrieNode};
 pub use error::HistoryError;
 pub use exchange::{PackError, PackPlan};
+pub use fetch::Received;
 pub use graph::Graph;
 pub use hash::{BlobHasher, hash_blob};
 pub use log::{FirstParents, PathChange};

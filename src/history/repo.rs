@@ -27,7 +27,7 @@ pub struct InitOptions {
 /// What a new repository's config holds besides format and node.
 ///
 /// Reflogs would repeat the history. gc and maintenance are ours, while mounted and otherwise (an administrator's `git gc` is safe at any
-/// moment all the same). A push becomes one pack, not loose objects, and is synced before it is acknowledged.
+/// moment all the same). A push becomes one pack, not loose objects, is checked as `git fsck` checks, and is synced before it is acknowledged.
 pub(super) const CONFIG: &str = "\
 \tbare = true
 \tfilemode = false
@@ -40,6 +40,8 @@ pub(super) const CONFIG: &str = "\
 [receive]
 \tunpackLimit = 1
 \tautogc = false
+\tfsckObjects = true
+\tdenyDeletes = true
 [fetch]
 \tunpackLimit = 1
 ";
@@ -298,6 +300,43 @@ impl Repo {
         let text = fs::read(&path).map_err(HistoryError::io("read", &path))?;
         let text = change(&path, &text)?;
         lock.commit(&path, &text)
+    }
+
+    /// The git remotes of the repository's own config that have a URL: name and URL, in order of their names.
+    ///
+    /// # Errors
+    /// Where the config cannot be read.
+    pub fn remotes(&self) -> Result<BTreeMap<String, String>, HistoryError> {
+        let file = read_config(self.path())?;
+        let mut found = BTreeMap::new();
+        for section in file.sections_by_name("remote").into_iter().flatten() {
+            let name = section.header().subsection_name();
+            let url = section.body().value("url");
+            if let (Some(name), Some(url)) = (name, url) {
+                found.insert(name.to_string(), url.to_string());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes a git remote from the repository's own config; whether there was one. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Repo::set_config`].
+    pub fn remove_remote(&self, name: &str) -> Result<bool, HistoryError> {
+        let path = self.path().join("config");
+        let lock = self.inner.refs.lock(&path)?;
+        let text = fs::read(&path).map_err(HistoryError::io("read", &path))?;
+        let mut file = parse_config(&path, &text)?;
+        let mut any = false;
+        while file.remove_section("remote", name).is_some() {
+            any = true;
+        }
+        if any {
+            let text: Vec<u8> = file.to_bstring().into();
+            lock.commit(&path, &text)?;
+        }
+        Ok(any)
     }
 
     /// A reader for one thread.

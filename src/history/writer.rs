@@ -456,7 +456,7 @@ fn damage(path: &TreePath, reason: &'static str) -> HistoryError {
 }
 
 /// The commit object. What git forbids in an identity line is left out of the node's name, and NUL of the message.
-fn encode_commit(tree: Oid, parents: &[Oid], text: &CommitText) -> Vec<u8> {
+pub(super) fn encode_commit(tree: Oid, parents: &[Oid], text: &CommitText) -> Vec<u8> {
     let node: String = text
         .node
         .chars()

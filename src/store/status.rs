@@ -39,14 +39,17 @@ pub struct JournalStatus {
 pub struct PeerStatus {
     /// Its name: that of the git remote.
     pub name: String,
-    /// Its URL.
+    /// Its URL; empty for a node that calls us and is not called.
     pub url: String,
-    /// Commits of ours that it does not have yet.
+    /// Commits of ours that it does not have yet, counted up to 10,000.
     pub lag: u64,
     /// Last successful contact, in seconds since the epoch.
     pub last_contact: Option<i64>,
     /// Last error; absent after a success.
     pub last_error: Option<String>,
+    /// Why what it sent is not braided; absent while all of it is.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 /// Packs with an index in the repository.

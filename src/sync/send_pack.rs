@@ -12,13 +12,13 @@
 //! before the connection is dropped, because dropping kills a spawned child. Protocol V1: V2 has no push.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufWriter, Read, Write};
+use std::io::{BufRead, BufWriter, Write};
 
-use gix_transport::client::blocking_io::connect::connect;
-use gix_transport::client::blocking_io::ssh;
+use gix_transport::Service;
+use gix_transport::client::blocking_io::Transport;
 use gix_transport::client::{MessageKind, WriteMode};
-use gix_transport::{Protocol, Service};
 
+use super::connection::{Connection, ConnectionError};
 use crate::history::{PackError, Reader};
 use crate::maildir::{HashKind, Oid};
 
@@ -26,22 +26,18 @@ use crate::maildir::{HashKind, Oid};
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// No connection, or it broke.
-    #[error("cannot reach {url}: {why}")]
-    Connection {
-        /// The peer's URL.
-        url: String,
-        /// What the transport said.
-        why: String,
-    },
-    /// The peer's repository has another hash function.
-    #[error("{url} is a {theirs} repository, and this one is {ours}: they cannot exchange packs")]
-    ObjectFormat {
-        /// The peer's URL.
-        url: String,
-        /// The peer's hash function.
-        theirs: String,
-        /// Ours.
-        ours: &'static str,
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The peer's ref has what the commit to be sent does not contain: a head of a former life of this node, whose store was lost. It is to be fetched first,
+    /// or it would be lost there too.
+    #[error(
+        "{refname} is at {theirs} there, which this store does not contain; it is fetched and braided first"
+    )]
+    FormerLife {
+        /// The ref that was to move.
+        refname: String,
+        /// What it has.
+        theirs: Oid,
     },
     /// The pack could not be made.
     #[error("cannot send the pack: {0}")]
@@ -58,10 +54,22 @@ pub enum PushError {
     },
 }
 
+impl PushError {
+    fn broken(url: &str, why: &dyn std::fmt::Display) -> Self {
+        Self::Connection(ConnectionError::broken(url, why))
+    }
+}
+
 /// Makes packs.
 pub trait PackSource {
     /// Whether the object is here: a peer's ref may name what we do not have.
     fn has(&self, id: Oid) -> bool;
+
+    /// Whether a commit that is here is `of` or an ancestor of it.
+    ///
+    /// # Errors
+    /// Where a commit cannot be read.
+    fn is_ancestor(&self, commit: Oid, of: Oid) -> Result<bool, PackError>;
 
     /// Writes a pack that brings `want` and all that it needs to a repository which has `haves`, all of them here, and returns its
     /// bytes. Deltas may refer to objects of the haves (a thin pack).
@@ -74,6 +82,10 @@ pub trait PackSource {
 impl PackSource for Reader {
     fn has(&self, id: Oid) -> bool {
         Self::has(self, id)
+    }
+
+    fn is_ancestor(&self, commit: Oid, of: Oid) -> Result<bool, PackError> {
+        Ok(self.is_contained(commit, of)?)
     }
 
     fn write_pack(&self, want: Oid, haves: &[Oid], out: &mut dyn Write) -> Result<u64, PackError> {
@@ -100,6 +112,123 @@ pub struct Pushed {
     pub pack_bytes: u64,
 }
 
+/// A connection that waits for a push: the peer has told its refs. It serves one push, and may be opened long before, so that the push itself is
+/// one message and its answer.
+pub struct Line {
+    target: Target,
+    transport: Box<dyn Transport + Send>,
+    refs: Vec<(Vec<u8>, Oid)>,
+}
+
+impl Line {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`PushError::Connection`], [`PushError::ObjectFormat`].
+    pub fn open(target: &Target, kind: HashKind) -> Result<Self, PushError> {
+        let Connection {
+            transport,
+            handshake,
+        } = Connection::open(
+            &target.url,
+            target.ssh_command.as_deref(),
+            Service::ReceivePack,
+            kind,
+        )?;
+        let refs = handshake.refs.iter().flatten().filter_map(|advertised| {
+            let (name, id, _) = advertised.unpack();
+            Some((name.to_vec(), Oid::from_bytes(id?.as_bytes())?))
+        });
+        Ok(Self {
+            target: target.clone(),
+            refs: refs.collect(),
+            transport,
+        })
+    }
+
+    /// Moves the ref to `new`.
+    ///
+    /// # Errors
+    /// See [`PushError`].
+    pub fn send(
+        mut self,
+        new: Oid,
+        kind: HashKind,
+        packs: &dyn PackSource,
+    ) -> Result<Pushed, PushError> {
+        let target = &self.target;
+        let broken = |why: &dyn std::fmt::Display| PushError::broken(&target.url, why);
+        let old = self
+            .refs
+            .iter()
+            .find(|(name, _)| name == target.refname.as_bytes())
+            .map_or(Oid::null(kind), |(_, id)| *id);
+        if old == new {
+            return Ok(Pushed { pack_bytes: 0 });
+        }
+        if old != Oid::null(kind) && !(packs.has(old) && packs.is_ancestor(old, new)?) {
+            return Err(PushError::FormerLife {
+                refname: target.refname.clone(),
+                theirs: old,
+            });
+        }
+        let haves: Vec<Oid> = self
+            .refs
+            .iter()
+            .map(|(_, id)| *id)
+            .filter(|id| packs.has(*id))
+            .collect();
+        let mut request = self
+            .transport
+            .request(WriteMode::Binary, MessageKind::Flush, false)
+            .map_err(|error| broken(&error))?;
+        let command = format!(
+            "{old} {new} {}\0 report-status object-format={} agent=mailbraid/{}",
+            target.refname,
+            kind.name(),
+            env!("CARGO_PKG_VERSION")
+        );
+        request
+            .write_all(command.as_bytes())
+            .and_then(|()| request.write_message(MessageKind::Flush))
+            .map_err(|error| broken(&error))?;
+        let (mut raw, mut reply) = request.into_parts();
+        let mut buffered = BufWriter::new(&mut raw);
+        // Where the peer refuses early it stops reading, and its reason is in the reply.
+        let written = packs
+            .write_pack(new, &haves, &mut buffered)
+            .and_then(|bytes| Ok(buffered.flush().map(|()| bytes)?));
+        drop(buffered);
+        drop(raw);
+        let (pack_bytes, write_error) = match written {
+            Ok(bytes) => (bytes, None),
+            Err(PackError::Write(error)) => (0, Some(error)),
+            Err(error) => return Err(error.into()),
+        };
+        let mut lines = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            match reply.read_until(b'\n', &mut line) {
+                Ok(0) => break,
+                Ok(_) => lines.push(String::from_utf8_lossy(&line).trim_end().to_owned()),
+                Err(error) => return Err(broken(&write_error.unwrap_or(error))),
+            }
+        }
+        if let (Some(error), true) = (write_error, lines.is_empty()) {
+            return Err(broken(&error));
+        }
+        if lines.is_empty() {
+            return Err(broken(&"it closed the connection without a report"));
+        }
+        report(&lines, &target.refname).map_err(|why| PushError::Refused {
+            url: target.url.clone(),
+            refname: target.refname.clone(),
+            why,
+        })?;
+        Ok(Pushed { pack_bytes })
+    }
+}
+
 /// Moves `target.refname` at the peer to `new`.
 ///
 /// # Errors
@@ -110,108 +239,7 @@ pub fn push(
     kind: HashKind,
     packs: &dyn PackSource,
 ) -> Result<Pushed, PushError> {
-    let broken = |why: &dyn std::fmt::Display| PushError::Connection {
-        url: target.url.clone(),
-        why: one_line(&why.to_string()),
-    };
-    let mut transport = connect(
-        target.url.as_str(),
-        gix_transport::client::blocking_io::connect::Options {
-            version: Protocol::V1,
-            ssh: ssh::connect::Options {
-                command: target.ssh_command.clone(),
-                disallow_shell: false,
-                kind: target.ssh_command.as_ref().map(|_| ssh::ProgramKind::Ssh),
-            },
-            trace: false,
-        },
-    )
-    .map_err(|error| broken(&error))?;
-    let handshake = gix_protocol::handshake(
-        &mut transport,
-        Service::ReceivePack,
-        |_| {
-            Err(gix::Error::from_error(std::io::Error::other(
-                "no credentials are asked for",
-            )))
-        },
-        Vec::new(),
-        &mut gix::progress::Discard,
-    )
-    .map_err(|error| broken(&error))?;
-
-    let theirs = handshake
-        .capabilities
-        .capability("object-format")
-        .and_then(|found| found.value().map(ToString::to_string))
-        .unwrap_or_else(|| HashKind::Sha1.name().to_owned());
-    if theirs != kind.name() {
-        return Err(PushError::ObjectFormat {
-            url: target.url.clone(),
-            theirs,
-            ours: kind.name(),
-        });
-    }
-    let mut old = Oid::null(kind);
-    let mut haves = Vec::new();
-    for advertised in handshake.refs.iter().flatten() {
-        let (name, id, _) = advertised.unpack();
-        let Some(id) = id.and_then(|id| Oid::from_bytes(id.as_bytes())) else {
-            continue;
-        };
-        if name == target.refname.as_bytes() {
-            old = id;
-        }
-        if packs.has(id) {
-            haves.push(id);
-        }
-    }
-    let up_to_date = old == new;
-
-    let mut request = transport
-        .request(WriteMode::Binary, MessageKind::Flush, false)
-        .map_err(|error| broken(&error))?;
-    if !up_to_date {
-        let command = format!(
-            "{old} {new} {}\0 report-status object-format={} agent=mailbraid/{}",
-            target.refname,
-            kind.name(),
-            env!("CARGO_PKG_VERSION")
-        );
-        request
-            .write_all(command.as_bytes())
-            .map_err(|error| broken(&error))?;
-    }
-    request
-        .write_message(MessageKind::Flush)
-        .map_err(|error| broken(&error))?;
-    let (mut raw, mut reply) = request.into_parts();
-    let mut pack_bytes = 0;
-    if !up_to_date {
-        let mut buffered = BufWriter::new(&mut raw);
-        pack_bytes = packs.write_pack(new, &haves, &mut buffered)?;
-        buffered.flush().map_err(|error| broken(&error))?;
-    }
-    drop(raw);
-    if up_to_date {
-        let _ = reply.read_to_end(&mut Vec::new());
-        return Ok(Pushed { pack_bytes: 0 });
-    }
-    let mut lines = Vec::new();
-    loop {
-        let mut line = Vec::new();
-        match reply.read_until(b'\n', &mut line) {
-            Ok(0) => break,
-            Ok(_) => lines.push(String::from_utf8_lossy(&line).trim_end().to_owned()),
-            Err(error) => return Err(broken(&error)),
-        }
-    }
-    report(&lines, &target.refname).map_err(|why| PushError::Refused {
-        url: target.url.clone(),
-        refname: target.refname.clone(),
-        why,
-    })?;
-    Ok(Pushed { pack_bytes })
+    Line::open(target, kind)?.send(new, kind, packs)
 }
 
 /// Reads a report-status: `unpack ok`, then `ok REF` or `ng REF reason`.
@@ -232,10 +260,6 @@ fn report(lines: &[String], refname: &str) -> Result<(), String> {
         }
     }
     Err("its report does not name the ref".to_owned())
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

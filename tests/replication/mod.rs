@@ -2,4 +2,8 @@
 
 mod braid;
 mod node;
+mod nodes;
+mod peers;
 mod push;
+mod refusal;
+mod serve;

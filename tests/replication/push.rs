@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mailbraid::history::{CommitText, InitOptions, Repo, Writer, hash_blob};
 use mailbraid::maildir::{Attrs, Content, HashKind, Op, TreePath};
+use mailbraid::sync::connection::ConnectionError;
 use mailbraid::sync::send_pack::{PushError, Target, push};
 
 use crate::support::mounted::git;
@@ -193,7 +194,10 @@ fn a_peer_that_refuses_says_why() {
         &repo.reader(),
     )
     .unwrap_err();
-    assert!(matches!(none, PushError::Connection { .. }), "{none}");
+    assert!(
+        matches!(&none, PushError::Connection(ConnectionError::Broken { .. })),
+        "{none}"
+    );
     git(
         dir.path(),
         &[
@@ -212,5 +216,11 @@ fn a_peer_that_refuses_says_why() {
         &repo.reader(),
     )
     .unwrap_err();
-    assert!(matches!(other, PushError::ObjectFormat { .. }), "{other}");
+    assert!(
+        matches!(
+            &other,
+            PushError::Connection(ConnectionError::ObjectFormat { .. })
+        ),
+        "{other}"
+    );
 }

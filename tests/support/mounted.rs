@@ -54,6 +54,29 @@ impl Mounted {
         mounted
     }
 
+    /// A new store whose node has this name, mounted with the defaults.
+    pub fn node(name: &str) -> Self {
+        let mut mounted = Self::unmounted_node(name);
+        mounted.mount();
+        mounted
+    }
+
+    /// A new store whose node has this name, not mounted yet.
+    pub fn unmounted_node(name: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mounted = Self {
+            daemon: None,
+            store: dir.path().join("store"),
+            mountpoint: dir.path().join("mnt"),
+            options: "rw".to_owned(),
+            dir,
+        };
+        fs::create_dir(&mounted.mountpoint).expect("mkdir");
+        let store = mounted.store.to_str().expect("UTF-8");
+        mailbraid_ok(&["init", store, "--node", name]);
+        mounted
+    }
+
     /// Mounts it again.
     pub fn mount(&mut self) {
         assert!(

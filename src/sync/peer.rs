@@ -1,0 +1,361 @@
+//! One peer's thread: pushes our head there, and fetches what is there.
+//!
+//! Its states are drawn in [`super::state`]. What it does when busy:
+//!
+//! 1. push, if our head is not what the peer's ref has. Commits made during a push go together in the next;
+//! 2. fetch, if it is due: at the start, after a failure, at an interval, and when the peer has a head of a former life of this node;
+//! 3. open the connection for the next push. So a push is one message and its answer: the processes at the other end have started by then. If that connection has
+//!    broken while it waited, a new one is made, and only its failure counts.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use gix_transport::Service;
+use log::{info, warn};
+use parking_lot::{Condvar, Mutex};
+
+use super::connection::{Connection, ConnectionError, ssh_command};
+use super::heads::{Considered, PEERS, REFUSED};
+use super::send_pack::{Line, PushError, Target};
+use super::state::{Event, Machine, State};
+use super::{Shared, jitter, unix_now};
+use crate::config::{FETCH_EVERY, Peer};
+use crate::history::{HEAD_REF, HistoryError, Repo};
+use crate::limits;
+use crate::maildir::Oid;
+
+/// A peer as other threads see it.
+pub(super) struct Link {
+    peer: Peer,
+    wake: Sender<Wake>,
+    view: Mutex<View>,
+    changed: Condvar,
+    interrupt: AtomicBool,
+}
+
+/// What is known of the exchange with it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    /// Our head as the peer has it.
+    pub(super) pushed: Option<Oid>,
+    /// Seconds since the epoch.
+    pub(super) last_contact: Option<i64>,
+    /// Of the last exchange, if it failed.
+    pub(super) last_error: Option<String>,
+    /// Exchanges that failed, ever.
+    failures: u64,
+}
+
+enum Wake {
+    /// Try now, whatever the backoff says.
+    Hurry,
+    End,
+}
+
+/// Why an exchange failed.
+#[derive(Debug, thiserror::Error)]
+enum ExchangeError {
+    #[error(transparent)]
+    Push(#[from] PushError),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("{url}: {why}")]
+    Fetch { url: String, why: HistoryError },
+    #[error(transparent)]
+    Here(HistoryError),
+    #[error("the peer refused head {head} of this node: `mailbraid status` there says why")]
+    RefusedThere { head: Oid },
+}
+
+impl Link {
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(super) fn view(&self) -> View {
+        self.view.lock().clone()
+    }
+
+    /// Ends the thread as soon as it is not waiting for the peer.
+    pub(super) fn end(&self) {
+        self.interrupt.store(true, Ordering::SeqCst);
+        let _ = self.wake.send(Wake::End);
+    }
+
+    /// Asks for an exchange now. Returns the failures so far, for [`Link::wait_pushed`].
+    pub(super) fn hurry(&self) -> u64 {
+        let failures = self.view.lock().failures;
+        let _ = self.wake.send(Wake::Hurry);
+        failures
+    }
+
+    /// Waits until what the peer has of us satisfies `has`, or an exchange has failed since `failures` was told.
+    ///
+    /// # Errors
+    /// Why it has not.
+    pub(super) fn wait_pushed(
+        &self,
+        has: &dyn Fn(Oid) -> bool,
+        failures: u64,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let mut view = self.view.lock();
+        loop {
+            if view.pushed.is_some_and(has) {
+                return Ok(());
+            }
+            if view.failures > failures {
+                return Err(view.last_error.clone().unwrap_or_default());
+            }
+            if self.changed.wait_until(&mut view, deadline).timed_out() {
+                return Err("no answer yet".to_owned());
+            }
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view.lock());
+        self.changed.notify_all();
+    }
+}
+
+/// Starts the thread of a peer.
+pub(super) fn start(shared: &Arc<Shared>, peer: Peer) -> io::Result<(Arc<Link>, JoinHandle<()>)> {
+    let (wake, inbox) = crossbeam_channel::unbounded();
+    let link = Arc::new(Link {
+        peer,
+        wake,
+        view: Mutex::new(View::default()),
+        changed: Condvar::new(),
+        interrupt: AtomicBool::new(false),
+    });
+    let mut exchange = Exchange {
+        shared: Arc::clone(shared),
+        repo: shared.store.repo().clone(),
+        link: Arc::clone(&link),
+        fetch_at: Instant::now(),
+        line: None,
+        complained: false,
+    };
+    let moved = shared.store.watch_head();
+    let thread = std::thread::Builder::new()
+        .name(format!("mb-peer-{}", link.peer.name))
+        .spawn(move || exchange.run(&moved, &inbox))?;
+    Ok((link, thread))
+}
+
+struct Exchange {
+    shared: Arc<Shared>,
+    repo: Repo,
+    link: Arc<Link>,
+    fetch_at: Instant,
+    /// The open connection for the next push.
+    line: Option<Line>,
+    /// The log has heard of the failure.
+    complained: bool,
+}
+
+impl Exchange {
+    fn run(&mut self, moved: &Receiver<()>, inbox: &Receiver<Wake>) {
+        let mut machine = Machine::default();
+        let step = |machine: &mut Machine, event| machine.step(event, Instant::now(), jitter());
+        step(&mut machine, Event::Work);
+        loop {
+            match machine.state() {
+                State::Busy => {
+                    let done = self.exchange();
+                    let event = if done.is_ok() {
+                        Event::Done
+                    } else {
+                        Event::Failed
+                    };
+                    self.tell(done);
+                    step(&mut machine, event);
+                }
+                State::Level => {
+                    let pause = self.fetch_at.saturating_duration_since(Instant::now());
+                    select! {
+                        recv(moved) -> word => match word {
+                            Ok(()) => step(&mut machine, Event::Work),
+                            // The store is gone.
+                            Err(_) => step(&mut machine, Event::Stop),
+                        },
+                        recv(inbox) -> word => match word {
+                            Ok(Wake::Hurry) => step(&mut machine, Event::Work),
+                            Ok(Wake::End) | Err(_) => step(&mut machine, Event::Stop),
+                        },
+                        default(pause) => step(&mut machine, Event::Work),
+                    }
+                }
+                State::Waiting(until) => {
+                    let pause = until.saturating_duration_since(Instant::now());
+                    select! {
+                        recv(inbox) -> word => match word {
+                            Ok(Wake::Hurry) => step(&mut machine, Event::Due),
+                            Ok(Wake::End) | Err(_) => step(&mut machine, Event::Stop),
+                        },
+                        default(pause) => step(&mut machine, Event::Due),
+                    }
+                }
+                State::Stopped => return,
+            }
+        }
+    }
+
+    fn tell(&mut self, done: Result<(), ExchangeError>) {
+        let name = &self.link.peer.name;
+        match done {
+            Ok(()) => {
+                if std::mem::take(&mut self.complained) {
+                    info!("peer {name}: the exchange works again");
+                }
+                self.link.note(|view| {
+                    view.last_contact = Some(unix_now());
+                    view.last_error = None;
+                });
+            }
+            Err(why) => {
+                let why = why.to_string();
+                let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+                if !std::mem::replace(&mut self.complained, true) {
+                    warn!("peer {name}: {why}; it is tried again");
+                }
+                self.line = None;
+                // Whatever it missed comes at once when it is back.
+                self.fetch_at = Instant::now();
+                self.link.note(|view| {
+                    view.last_error = Some(why);
+                    view.failures += 1;
+                });
+            }
+        }
+    }
+
+    fn exchange(&mut self) -> Result<(), ExchangeError> {
+        let pushed = self.push();
+        if matches!(
+            pushed,
+            Err(ExchangeError::Push(PushError::FormerLife { .. }))
+        ) {
+            self.fetch()?;
+        }
+        pushed?;
+        if Instant::now() >= self.fetch_at {
+            self.fetch()?;
+            let set = self.repo.config_string(FETCH_EVERY).ok().flatten();
+            let every = set
+                .and_then(|text| text.parse().ok())
+                .map_or(limits::FETCH_EVERY, Duration::from_secs);
+            self.fetch_at = Instant::now() + every;
+        }
+        if self.line.is_none() && !self.link.interrupt.load(Ordering::SeqCst) {
+            self.line = Line::open(&self.target(), self.repo.kind()).ok();
+        }
+        Ok(())
+    }
+
+    fn target(&self) -> Target {
+        let configured = self.repo.config_string("core.sshCommand").ok().flatten();
+        let configured = configured.or_else(|| std::env::var("GIT_SSH_COMMAND").ok());
+        Target {
+            url: self.link.peer.url.clone(),
+            refname: format!("{PEERS}{}", self.shared.store.node()),
+            ssh_command: Some(ssh_command(
+                configured.as_deref(),
+                &self.shared.store.layout().root().join("local"),
+            )),
+        }
+    }
+
+    fn push(&mut self) -> Result<(), ExchangeError> {
+        let Some(head) = self.repo.head().map_err(ExchangeError::Here)? else {
+            return Ok(());
+        };
+        if self.link.view.lock().pushed == Some(head) {
+            return Ok(());
+        }
+        let kind = self.repo.kind();
+        let reader = self.repo.reader();
+        let waiting = self.line.take();
+        let mut done = match waiting {
+            Some(line) => line.send(head, kind, &reader),
+            None => {
+                Line::open(&self.target(), kind).and_then(|line| line.send(head, kind, &reader))
+            }
+        };
+        if matches!(
+            done,
+            Err(PushError::Connection(_) | PushError::Refused { .. })
+        ) {
+            done = Line::open(&self.target(), kind).and_then(|line| line.send(head, kind, &reader));
+        }
+        done?;
+        self.link.note(|view| {
+            view.pushed = Some(head);
+            view.last_contact = Some(unix_now());
+        });
+        Ok(())
+    }
+
+    fn fetch(&mut self) -> Result<(), ExchangeError> {
+        let target = self.target();
+        let mut connection = Connection::open(
+            &target.url,
+            target.ssh_command.as_deref(),
+            Service::UploadPack,
+            self.repo.kind(),
+        )?;
+        let own = self.shared.store.node();
+        let refused = format!("{REFUSED}{own}");
+        let mut refused_there = None;
+        for advertised in connection.handshake.refs.iter().flatten() {
+            let (name, id, _) = advertised.unpack();
+            if name == refused.as_bytes() {
+                refused_there = id.and_then(|id| Oid::from_bytes(id.as_bytes()));
+            }
+        }
+        let wanted = |name: &str| name == HEAD_REF || name.starts_with(PEERS);
+        let received = self
+            .repo
+            .fetch(
+                &mut connection.transport,
+                &mut connection.handshake,
+                &wanted,
+                &self.link.interrupt,
+            )
+            .map_err(|why| ExchangeError::Fetch {
+                url: target.url.clone(),
+                why,
+            })?;
+        drop(connection);
+        if received.objects > 0 {
+            info!(
+                "peer {}: {} objects fetched",
+                self.link.peer.name, received.objects
+            );
+        }
+        for (name, head) in &received.refs {
+            let node = match name.strip_prefix(PEERS) {
+                Some(node) => node,
+                None => self.link.peer.name.as_str(),
+            };
+            let considered = self.shared.heads.consider(node, *head, false);
+            match considered.map_err(ExchangeError::Here)? {
+                // Told in `status`, and the rest of the exchange goes on.
+                Considered::Refused(_) | Considered::Known | Considered::Offered => {}
+                Considered::Later => self.fetch_at = Instant::now() + limits::REFS_LOOK,
+            }
+        }
+        // Only while it is what we would still push: a head that was mended since has another id.
+        if let Some(head) = refused_there
+            && self.link.view.lock().pushed == Some(head)
+        {
+            return Err(ExchangeError::RefusedThere { head });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+//! `mailbraid serve`, the ssh forced command, behind a stand-in for ssh.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use super::nodes::{Node, converged, wait_until};
+use crate::support::mounted::{deliver, folder, git};
+
+/// A program that does what ssh and sshd do for a key whose forced command is `serve`.
+pub fn ssh(dir: &Path, node: &str, store: &str) -> PathBuf {
+    let path = dir.join(format!("ssh-{node}"));
+    let text = format!(
+        "#!/bin/sh\nwhile case \"$1\" in -o|-p) shift 2; true;; -*) shift; true;; *) false;; esac; do :; done\nshift\n\
+         SSH_ORIGINAL_COMMAND=\"$*\" exec {} serve --node {node} --store {store}\n",
+        env!("CARGO_BIN_EXE_mailbraid")
+    );
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// `serve` with what a peer asked for.
+fn serve(node: &str, store: &str, asked: &str, input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mailbraid"))
+        .args(["serve", "--node", node, "--store", store])
+        .env("SSH_ORIGINAL_COMMAND", asked)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may not read what it refuses.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+/// git as a peer that is called `node`, in a repository of its own.
+fn git_as(node: &str, dir: &Path, store: &str, args: &[&str]) -> (bool, String) {
+    let out = Command::new("git")
+        .args(args)
+        .current_dir(dir)
+        .env("GIT_SSH_COMMAND", ssh(dir, node, store))
+        .env("GIT_SSH_VARIANT", "ssh")
+        .output()
+        .expect("git is missing: run tests/run");
+    let said = [out.stdout, out.stderr].concat();
+    (
+        out.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[test]
+fn nodes_exchange_through_ssh() {
+    let (a, b) = (Node::new("a"), Node::new("b"));
+    let dir = tempfile::tempdir().unwrap();
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let program = ssh(dir.path(), from.name, to.store());
+        from.config("core.sshCommand", program.to_str().unwrap());
+        from.add_url(
+            to.name,
+            &format!("ssh://mail@{}.example{}", to.name, to.store()),
+        );
+    }
+    for node in [&a, &b] {
+        let inbox = node.mounted.at("u");
+        fs::create_dir_all(&inbox).unwrap();
+        folder(&inbox);
+        for n in 0..10 {
+            deliver(&inbox, &format!("{n}.x.{}", node.name), b"mail").unwrap();
+        }
+    }
+    converged(&[&a, &b]);
+    assert_eq!(a.messages("u").len(), 20);
+    assert_eq!(a.messages("u"), b.messages("u"));
+}
+
+#[test]
+fn a_key_writes_its_own_ref_and_nothing_else() {
+    let b = Node::new("b");
+    folder(&b.mounted.at("u"));
+    deliver(&b.mounted.at("u"), "1.x.b", b"mail").unwrap();
+    b.mounted.flush();
+    let head = b.head();
+    let dir = tempfile::tempdir().unwrap();
+    git(dir.path(), &["init", "-q", "clone.git", "--bare"]);
+    let clone = dir.path().join("clone.git");
+    let url = format!("ssh://host{}", b.store());
+    // Reading is allowed.
+    let (ok, said) = git_as(
+        "a",
+        &clone,
+        b.store(),
+        &["fetch", "-q", &url, "refs/heads/mail:refs/heads/mail"],
+    );
+    assert!(ok, "{said}");
+    for refused in [
+        "mail:refs/heads/mail2",
+        "mail:refs/heads/main",
+        "mail:refs/mailbraid/peers/c",
+        "mail:refs/mailbraid/peers/b",
+        "mail:refs/mailbraid/refused/a",
+        "mail:refs/tags/x",
+        ":refs/heads/mail",
+    ] {
+        let (ok, said) = git_as(
+            "a",
+            &clone,
+            b.store(),
+            &["push", "-q", "--force", &url, refused],
+        );
+        assert!(!ok, "{refused} was taken: {said}");
+    }
+    // git takes this one for a part of its own, and the node does not.
+    let below = "mail:refs/mailbraid/peers/a/b";
+    git_as("a", &clone, b.store(), &["push", "-q", &url, below]);
+    wait_until("a ref below its own is gone", || {
+        git(&b.repo(), &["for-each-ref", "refs/mailbraid/"]).is_empty()
+    });
+    // The head itself, moved back.
+    let tree = git(&clone, &["rev-parse", "mail^{tree}"]);
+    let out = Command::new("git")
+        .args([
+            "-c",
+            "user.name=x",
+            "-c",
+            "user.email=x@x",
+            "commit-tree",
+            "-m",
+            "x",
+            tree.trim(),
+        ])
+        .current_dir(&clone)
+        .output()
+        .unwrap();
+    let other = String::from_utf8(out.stdout).unwrap();
+    let (ok, said) = git_as(
+        "a",
+        &clone,
+        b.store(),
+        &[
+            "push",
+            "-q",
+            "--force",
+            &url,
+            &format!("{}:refs/heads/mail", other.trim()),
+        ],
+    );
+    assert!(!ok, "{said}");
+    let (ok, said) = git_as(
+        "a",
+        &clone,
+        b.store(),
+        &["push", "-q", &url, "mail:refs/mailbraid/peers/a"],
+    );
+    assert!(ok, "{said}");
+    assert_eq!(
+        git(&b.repo(), &["rev-parse", "refs/mailbraid/peers/a"]).trim(),
+        head
+    );
+    assert_eq!(b.head(), head);
+    let refs = git(&b.repo(), &["for-each-ref", "--format=%(refname)"]);
+    assert_eq!(refs, "refs/heads/mail\nrefs/mailbraid/peers/a\n");
+}
+
+#[test]
+fn nothing_that_a_peer_asks_for_reaches_a_shell_or_an_option() {
+    let b = Node::new("b");
+    let store = b.store();
+    let mark = b.mounted.beside().join("mark");
+    let touch = format!("touch {}", mark.display());
+    for asked in [
+        String::new(),
+        "sh".to_owned(),
+        touch.clone(),
+        format!("git-upload-pack '{store}'; {touch}"),
+        format!("git-upload-pack '{store}' && {touch}"),
+        format!("git-upload-pack `{touch}`"),
+        format!("git-upload-pack --upload-pack='{touch}' '{store}'"),
+        format!("git-receive-pack -c core.hooksPath=/x '{store}'"),
+        format!("git -c core.hooksPath=/x receive-pack '{store}'"),
+        format!("git-receive-pack '{store}' -c receive.fsckObjects=false"),
+        format!("git-upload-archive '{store}'"),
+        "git-upload-pack '/'".to_owned(),
+        format!("git-upload-pack '{store}/../other'"),
+        format!("git-upload-pack '{}'", b.mounted.beside().display()),
+        "scp -t /x".to_owned(),
+        "internal-sftp".to_owned(),
+    ] {
+        let out = serve("a", store, &asked, b"");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{asked:?}: {said}");
+        assert!(
+            said.contains("refused") && said.lines().count() == 1,
+            "{asked:?}: {said}"
+        );
+        assert!(out.stdout.is_empty(), "{asked:?}");
+    }
+    assert!(!mark.exists());
+    // Its own key says who it is; the name is not asked of the peer.
+    let out = serve("../a", store, &format!("git-upload-pack '{store}'"), b"");
+    assert_eq!(out.status.code(), Some(1));
+}
+
+/// One packet line.
+fn packet(text: &str) -> Vec<u8> {
+    format!("{:04x}{text}", text.len() + 4).into_bytes()
+}
+
+/// What a client sends to move its ref from nothing to `new` with this pack.
+fn push_of(new: &str, pack: &[u8]) -> Vec<u8> {
+    let zero = "0".repeat(40);
+    let mut input = packet(&format!(
+        "{zero} {new} refs/mailbraid/peers/a\0 report-status"
+    ));
+    input.extend_from_slice(b"0000");
+    input.extend_from_slice(pack);
+    input
+}
+
+#[test]
+fn damaged_packs_are_refused_and_deliveries_go_on() {
+    let (a, b) = (Node::new("a"), Node::new("b"));
+    folder(&a.mounted.at("u"));
+    folder(&b.mounted.at("u"));
+    deliver(&a.mounted.at("u"), "1.x.a", &[7; 5000]).unwrap();
+    a.mounted.flush();
+    let head = a.head();
+    let out = Command::new("sh")
+        .args([
+            "-c",
+            "git rev-list --objects mail | git pack-objects -q --stdout",
+        ])
+        .current_dir(a.repo())
+        .output()
+        .unwrap();
+    let whole = out.stdout;
+    assert!(whole.len() > 200);
+    let mut corrupt = whole.clone();
+    let middle = corrupt.len() / 2;
+    corrupt[middle] ^= 0x55;
+    // A blob of 5 GiB by its header: type 3, then the size in sevens of bits.
+    let mut claimed = b"PACK\0\0\0\x02\0\0\0\x01".to_vec();
+    let mut size: u64 = 5 << 30;
+    claimed.push(0x80 | 3 << 4 | (size & 15) as u8);
+    size >>= 4;
+    while size > 127 {
+        claimed.push(0x80 | (size & 127) as u8);
+        size >>= 7;
+    }
+    claimed.push(size as u8);
+    claimed.extend_from_slice(&[0x78, 0x9c, 0x03, 0, 0, 0, 0, 1]);
+    claimed.extend_from_slice(&[0; 20]);
+    let asked = format!("git-receive-pack '{}'", b.store());
+    for (what, pack) in [
+        ("truncated", whole[..whole.len() - 30].to_vec()),
+        ("corrupt", corrupt),
+        ("none", Vec::new()),
+        ("a claim of 5 GiB", claimed),
+        ("an object missing", b"PACK\0\0\0\x02\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e".to_vec()),
+    ] {
+        let out = serve("a", b.store(), &asked, &push_of(&head, &pack));
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(!said.contains(&format!("ok refs/mailbraid/peers/a")), "{what}: {said}");
+        deliver(&b.mounted.at("u"), &format!("1.{}.b", what.replace(' ', "-")), b"x").unwrap();
+    }
+    b.mounted.flush();
+    assert_eq!(b.messages("u").len(), 5);
+    assert_eq!(
+        git(&b.repo(), &["for-each-ref", "--format=%(refname)"]),
+        "refs/heads/mail\n"
+    );
+    b.mounted.fsck();
+    // The whole one is taken.
+    let out = serve("a", b.store(), &asked, &push_of(&head, &whole));
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("ok refs/mailbraid/peers/a"), "{said}");
+    wait_until("it is braided", || b.messages("u").contains_key("1.x.a"));
+}
