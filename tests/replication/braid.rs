@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 
+use mailbraid::store::last_committed;
+
 use super::node::{Node, converge, soon};
 use crate::support::mounted::{deliver, fsck};
 
@@ -114,5 +116,125 @@ fn three_nodes_come_to_rest() {
     converge(&[a, b, c]);
     for node in &nodes {
         soon("all mails", || names(node, "u/new").len() == 3);
+    }
+}
+
+/// Folders that are not loaded are known by their tree alone.
+#[test]
+fn what_is_not_loaded_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, mut b) = (Node::start("a", dir.path()), Node::start("b", dir.path()));
+    for folder in ["u", "u/.One", "u/.Two", "v"] {
+        let at = a.folder(folder);
+        deliver(&at, "1.M1.vm", b"one").unwrap();
+    }
+    converge(&[&a, &b]);
+    // Mounted anew, nothing below the mount point is loaded; then one folder is.
+    drop(b);
+    b = Node::start("b", dir.path());
+    assert_eq!(names(&b, "u/.One/new"), ["1.M1.vm"]);
+    for folder in ["u", "u/.One", "u/.Two", "v"] {
+        deliver(&a.at(folder), "2.M2.vm", b"two").unwrap();
+    }
+    fs::rename(a.at("u/.Two"), a.at("v/.Two")).unwrap();
+    fs::rename(a.at("u/.One"), a.at("u/.Uno")).unwrap();
+    converge(&[&a, &b]);
+    for below in ["u", "v"] {
+        soon("what is not loaded", || a.files(below) == b.files(below));
+    }
+    assert_eq!(names(&b, "u/.Uno/new"), ["1.M1.vm", "2.M2.vm"]);
+    assert_eq!(names(&b, "v/.Two/new"), ["1.M1.vm", "2.M2.vm"]);
+}
+
+/// A folder that is renamed elsewhere keeps its inode here, and a server's files go with it.
+#[test]
+fn a_folder_moves_with_its_servers_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (Node::start("a", dir.path()), Node::start("b", dir.path()));
+    deliver(&a.folder("u/.Old"), "1.M1.vm", b"one").unwrap();
+    converge(&[&a, &b]);
+    soon("the folder", || b.at("u/.Old/new/1.M1.vm").exists());
+    fs::write(b.at("u/.Old/dovecot.index.log"), b"an index").unwrap();
+    let inode = fs::metadata(b.at("u/.Old")).unwrap().ino();
+    fs::rename(a.at("u/.Old"), a.at("u/.New")).unwrap();
+    converge(&[&a, &b]);
+    soon("the folder's new name", || {
+        b.at("u/.New").exists() && !b.at("u/.Old").exists()
+    });
+    assert_eq!(fs::metadata(b.at("u/.New")).unwrap().ino(), inode);
+    assert_eq!(
+        fs::read(b.at("u/.New/dovecot.index.log")).unwrap(),
+        b"an index"
+    );
+    assert!(b.at("u/.New/new/1.M1.vm").exists());
+}
+
+/// A folder whose lock a server holds is changed when the server has let go of it.
+#[test]
+fn a_lock_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (Node::start("a", dir.path()), Node::start("b", dir.path()));
+    a.folder("u");
+    converge(&[&a, &b]);
+    soon("the folder", || b.at("u/new").exists());
+    assert!(names(&b, "u").len() >= 3);
+    let lock = b.at("u/dovecot-uidlist.lock");
+    fs::File::create_new(&lock).unwrap();
+    let before = b.head();
+    deliver(&a.at("u"), "1.M1.vm", b"one").unwrap();
+    b.fetch(&a);
+    for _ in 0..20 {
+        thread::sleep(std::time::Duration::from_millis(10));
+        assert_eq!(b.head(), before, "the braid did not wait");
+    }
+    // Nothing else waits.
+    let own = deliver(&b.folder("v"), "2.M2.vm", b"two").unwrap();
+    assert!(own.exists() && b.head() != before);
+    fs::remove_file(&lock).unwrap();
+    soon("what was held back", || b.at("u/new/1.M1.vm").exists());
+    converge(&[&a, &b]);
+    same_files(&a, &b);
+}
+
+/// A node whose disk was lost begins anew under its own name, and goes on above the numbers it had.
+#[test]
+fn a_node_takes_up_its_former_life() {
+    for has_own in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let b = Node::start("b", dir.path());
+        {
+            let a = Node::start("a", dir.path());
+            let inbox = a.folder("u");
+            for number in 0..5 {
+                deliver(&inbox, &format!("{number}.M{number}.vm"), b"x").unwrap();
+            }
+            converge(&[&a, &b]);
+        }
+        fs::remove_dir_all(dir.path().join("a")).unwrap();
+        let last =
+            |node: &Node, of: &str| last_committed(node.store.repo(), node.head(), of).unwrap();
+        let before = last(&b, "a");
+        assert!(before >= 5);
+        let mut a = Node::start("a", dir.path());
+        if has_own {
+            deliver(&a.folder("u"), "90.M90.vm", b"before it knows").unwrap();
+            a.head();
+        }
+        converge(&[&a, &b]);
+        assert_eq!(a.store.status().journal.acknowledged, before);
+        soon("what it had", || a.at("u/new/4.M4.vm").exists());
+        deliver(&a.at("u"), "91.M91.vm", b"after").unwrap();
+        converge(&[&a, &b]);
+        assert!(last(&b, "a") > before);
+        same_files(&a, &b);
+        // A restart finds what it needs.
+        let after = a.store.status().journal.acknowledged;
+        drop(a);
+        a = Node::start("a", dir.path());
+        assert_eq!(a.store.status().journal.acknowledged, after);
+        deliver(&a.at("u"), "92.M92.vm", b"after a restart").unwrap();
+        converge(&[&a, &b]);
+        assert_eq!(last(&b, "a"), a.store.status().journal.acknowledged);
+        same_files(&a, &b);
     }
 }

@@ -1,6 +1,7 @@
 //! Exchange with peers.
 
 mod braid;
+mod dovecot;
 mod node;
 mod nodes;
 mod peers;

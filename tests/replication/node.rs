@@ -27,6 +27,11 @@ pub struct Node {
 impl Node {
     /// Opens, or makes, the store of that name below `above` and mounts it.
     pub fn start(name: &'static str, above: &Path) -> Self {
+        Self::start_for(name, above, (0, 0))
+    }
+
+    /// The same with an owner, whom the mount lets in.
+    pub fn start_for(name: &'static str, above: &Path, (uid, gid): (u32, u32)) -> Self {
         let dir = above.join(name);
         let (at, root) = (dir.join("store"), dir.join("mnt"));
         fs::create_dir_all(&root).unwrap();
@@ -40,8 +45,8 @@ impl Node {
         let store = Store::open(&at, &options).unwrap();
         let backing = Arc::clone(&store) as Arc<dyn Backing>;
         let options = FsOptions {
-            uid: 0,
-            gid: 0,
+            uid,
+            gid,
             umask: 0o077,
             read_only: false,
             durability: Durability::Delivery,
@@ -51,7 +56,7 @@ impl Node {
         store.attach(Arc::clone(&fs) as Arc<dyn LiveView>);
         let config = MountConfig {
             source: at,
-            allow_other: false,
+            allow_other: uid != 0,
             read_only: false,
             threads: 2,
             kernel: Vec::new(),

@@ -4,6 +4,7 @@ mod group;
 mod keeping;
 mod mangled;
 mod recovery;
+mod skip;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
