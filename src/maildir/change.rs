@@ -14,7 +14,7 @@ pub enum Change {
         /// Its attributes.
         attrs: Attrs,
     },
-    /// A file or directory is renamed; the inode stays. What it is afterwards is said too: where the old path is not loaded, the new one
+    /// A file or directory is renamed; the inode stays, and a file at the new path is replaced. What it is afterwards is said too: where the old path is not loaded, the new one
     /// appears as that.
     Rename {
         /// Old path.

@@ -131,11 +131,15 @@ impl<T: Trees> Walk<'_, T> {
         source::facts(self.trees, node.mailbox())
     }
 
-    /// Whether directories of one name are not known to be different folders.
+    /// Whether directories of one name are not known to be different folders. One that has lost its facts was made anew.
     fn may_be_one(&self, old: Oid, new: &RawEntry) -> Result<bool, MergeError<T::Error>> {
-        let guid = |facts: Option<MailboxFacts>| facts.and_then(|facts| facts.guid);
-        let (old, new) = (guid(self.node_facts(old)?), guid(self.node_facts(new.oid)?));
-        Ok(old.is_none() || new.is_none() || old == new)
+        let (Some(old), new) = (self.node_facts(old)?, self.node_facts(new.oid)?) else {
+            return Ok(true);
+        };
+        let Some(new) = new else {
+            return Ok(false);
+        };
+        Ok(old.guid.is_none() || new.guid.is_none() || old.guid == new.guid)
     }
 
     fn facts(

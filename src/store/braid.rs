@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use log::{error, info};
+use log::{debug, error};
 
 use super::backing::{Change, Switch};
 use super::committer::{Committer, Round};
@@ -172,6 +172,8 @@ impl Braider {
     pub fn held(&mut self) {
         if let Some(task) = &mut self.task {
             task.held.get_or_insert_with(Instant::now);
+            // What comes meanwhile is planned for without the namespace again.
+            task.overtaken = 0;
         }
         self.not_before = Some(Instant::now() + limits::BRAID_LOCK_POLL);
     }
@@ -225,7 +227,7 @@ impl Braider {
         let changes = merge::changes(&world, old, Some(tree)).map_err(cannot)?;
         let mut weaver = world.weaver;
         weaver.install()?;
-        info!(
+        debug!(
             "{}: {} changes planned in {} ms",
             braid.message().lines().next().unwrap_or("braid"),
             changes.len(),

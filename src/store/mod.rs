@@ -273,6 +273,7 @@ impl Store {
                 error!("a store thread panicked");
             }
         }
+        self.shared.detach();
         info!("store {} stopped", self.layout.root().display());
     }
 }

@@ -70,6 +70,12 @@ impl Shared {
         self.state.lock().committed
     }
 
+    /// Lets go of the live tree, which holds the store.
+    pub fn detach(&self) {
+        let live = self.state.lock().live.take();
+        drop(live);
+    }
+
     /// The live tree, once there is one.
     pub fn live(&self) -> Option<Arc<dyn LiveView>> {
         self.state.lock().live.clone()
