@@ -9,7 +9,6 @@ use super::flags::Marks;
 use super::keywords;
 use super::messages::{Merged, Out, three_way};
 use super::names;
-use super::renames::Dir;
 use super::slots::{Place, Slot, SlotId};
 use super::uids::{self, Claim, View};
 use crate::maildir::{Attrs, MailboxFacts, Oid, TreePath, hidden, name};
@@ -256,9 +255,8 @@ impl Group<'_> {
     fn tell_uids(&self, views: &[View], given: &uids::Given, conflicts: &mut Vec<Conflict>) {
         // Where one side did nothing in the folder, all is as the other has it.
         let acted = |side: usize| {
-            let tree = |dir: &Option<Dir>| dir.as_ref().map(|dir| dir.tree);
             let mut members = self.members.iter().map(|&id| &self.entities[id]);
-            members.any(|entity| tree(&entity.sides[side]) != tree(&entity.base))
+            members.any(|entity| entity.sides[side] != entity.base)
         };
         if !acted(0) || !acted(1) {
             return;

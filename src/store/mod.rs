@@ -25,7 +25,7 @@ pub mod message;
 mod recovery;
 mod status;
 mod worker;
-mod world;
+pub mod world;
 
 use std::io;
 use std::path::Path;

@@ -888,3 +888,94 @@ fn dates_and_fields_are_merged_against_the_base() {
     );
     assert!(told.is_empty(), "{told:?}");
 }
+
+#[test]
+fn new_uids_follow_the_time_of_delivery() {
+    let told = expect(
+        "X/ 9/6 g",
+        "X/ 9/7 g
+         X/cur/a:2, 6 @9",
+        "X/ 9/7 g
+         X/cur/b:2, 6 @5",
+        "X/ 9/9 g
+         X/cur/a:2, 8 @9
+         X/cur/b:2, 7 @5",
+    );
+    assert_eq!(kinds(&told), ["Renumbered"]);
+}
+
+#[test]
+fn a_uid_counts_though_uidnext_does_not_say_so_yet() {
+    let told = expect(
+        "X/ 9/6 g",
+        "X/ 9/6 g
+         X/cur/a:2, 6",
+        "X/ 9/7 g
+         X/cur/b:2, 6",
+        "X/ 9/9 g
+         X/cur/a:2, 7
+         X/cur/b:2, 8",
+    );
+    assert_eq!(kinds(&told), ["Renumbered"]);
+}
+
+#[test]
+fn letter_reassigned_under_a_message_that_carries_it() {
+    // What nobody touched reads differently on the right: it is rewritten as the right reads it.
+    let told = expect(
+        "X/ 9/6 g aOld
+         X/cur/m1:2,a 1
+         X/cur/m2:2, 2",
+        "X/ 9/6 g aOld bFoo
+         X/cur/m1:2,a 1
+         X/cur/m2:2,b 2",
+        "X/ 9/6 g aBar
+         X/cur/m1:2,a 1
+         X/cur/m2:2, 2",
+        "X/ 9/6 g aOld bFoo cBar
+         X/cur/m1:2,c 1
+         X/cur/m2:2,b 2",
+    );
+    assert_eq!(kinds(&told), ["KeywordMoved"]);
+}
+
+#[test]
+fn each_side_removes_another_copy() {
+    let told = expect(
+        "X/ 9/6 g
+         X/cur/m1:2, 1
+         Y/ 8/4 h
+         Y/cur/m1:2, 3",
+        "X/ 9/6 g
+         Y/ 8/4 h
+         Y/cur/m1:2, 3",
+        "X/ 9/6 g
+         X/cur/m1:2, 1
+         Y/ 8/4 h",
+        "X/ 9/7 g
+         X/cur/m1:2, 6
+         Y/ 8/4 h",
+    );
+    assert_eq!(kinds(&told), ["LastCopy"]);
+}
+
+#[test]
+fn two_copies_that_come_to_one_folder_are_one_message() {
+    let told = expect(
+        "X/ 9/6 g
+         X/cur/m1:2,S 1
+         Y/ 8/3 h
+         Y/cur/m1:2,F 1",
+        "Z/ 9/6 g
+         Z/cur/m1:2,S 1
+         Y/ 8/3 h
+         Y/cur/m1:2,F 1",
+        "X/ 9/6 g
+         X/cur/m1:2,S 1
+         Z/ 8/3 h
+         Z/cur/m1:2,F 1",
+        "Z/ 9/6 g
+         Z/cur/m1:2,FS 1",
+    );
+    assert_eq!(kinds(&told), ["FoldersUnited", "UidValidity"]);
+}
