@@ -5,7 +5,8 @@
 //! the other side has that version already (a *thin* pack, which receive-pack completes) or gets it in the same pack.
 //!
 //! Rules:
-//! - Commits: the ancestors of the wanted one that are no ancestors of what the other side has.
+//! - Commits: the ancestors of the wanted one that are no ancestors of what the other side has, parents first. So the base of a delta is there before it, or
+//!   with the other side: where a tree changes back, or two sides of a braid make the same change, deltas would otherwise wait for each other.
 //! - Trees: walked against the same path in the first parent; equal ids are skipped. Against the other parents too, where only the id is compared.
 //! - Blobs: sent unless the parent had them in a tree that this commit changed. So a flag change or a move sends no mail again; a copy does, once.
 //! - The plan (ids alone) is made first, because a pack begins with its number of objects; the objects then stream.
@@ -72,11 +73,39 @@ impl Reader {
             plan: PackPlan::default(),
             planned: HashSet::new(),
         };
+        let mut commits = Vec::new();
         for step in walk {
             let step = step.map_err(HistoryError::git("walk the history"))?;
-            planner.commit(from_gix(step.id))?;
+            commits.push(from_gix(step.id));
+        }
+        for id in self.parents_first(&commits)? {
+            planner.commit(id)?;
         }
         Ok(planner.plan)
+    }
+
+    /// The commits, each after those of its parents that are among them.
+    fn parents_first(&self, commits: &[Oid]) -> Result<Vec<Oid>, HistoryError> {
+        let among: HashSet<Oid> = commits.iter().copied().collect();
+        let mut sorted = Vec::with_capacity(commits.len());
+        let mut done = HashSet::new();
+        for &start in commits.iter().rev() {
+            let mut path = vec![(start, false)];
+            while let Some((id, is_after_parents)) = path.pop() {
+                if is_after_parents {
+                    sorted.push(id);
+                } else if done.insert(id) {
+                    path.push((id, true));
+                    let parents = self.commit(id)?.parents.into_iter();
+                    path.extend(
+                        parents
+                            .filter(|parent| among.contains(parent))
+                            .map(|id| (id, false)),
+                    );
+                }
+            }
+        }
+        Ok(sorted)
     }
 
     /// Writes the planned pack. Returns its bytes.

@@ -224,3 +224,31 @@ fn a_peer_that_refuses_says_why() {
         "{other}"
     );
 }
+
+#[test]
+fn regression_trees_that_change_back_are_no_deltas_in_a_circle() {
+    let dir = tempfile::tempdir().unwrap();
+    let peer = dir.path().join("peer.git");
+    git(dir.path(), &["init", "-q", "--bare", "peer.git"]);
+    let (repo, mut writer) = repository(&dir.path().join("repo.git"), HashKind::Sha1, 200);
+    pushed(&repo, &peer);
+    // Two states of one tree in turn, so that each is the other's version before.
+    let name = format!("u/cur/{}.M5P1.vm:2,", 1_700_000_005);
+    for _ in 0..3 {
+        for (from, to) in [("", "S"), ("S", "")] {
+            let (from, to) = (format!("{name}{from}"), format!("{name}{to}"));
+            let rename = Op::Rename {
+                from: TreePath::new(&from),
+                to: TreePath::new(&to),
+            };
+            writer.apply(&rename, None).unwrap();
+            writer.commit(&text("flag")).unwrap();
+        }
+    }
+    writer.flush().unwrap();
+    pushed(&repo, &peer);
+    // And so in one push from nothing.
+    let other = dir.path().join("other.git");
+    git(dir.path(), &["init", "-q", "--bare", "other.git"]);
+    pushed(&repo, &other);
+}
