@@ -128,8 +128,8 @@ pub const PUSH_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// First wait after a failed exchange with a peer: a restarting peer is back about so soon.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 
-/// Longest wait between two tries of a dead peer: how late a returning peer is noticed if it does not call us first.
-pub const BACKOFF_MOST: Duration = Duration::from_secs(30);
+/// Longest wait between two tries of a dead peer: how late a returning peer is noticed if it does not call us first. A try costs one process and a few packets.
+pub const BACKOFF_MOST: Duration = Duration::from_secs(3);
 
 /// Scratch content up to this many bytes stays in memory; beyond it goes to a file. Sixteen times a usual mail with an attachment.
 pub const SCRATCH_MEMORY: u64 = 1024 * 1024;
@@ -234,10 +234,11 @@ pub const REFS_LOOK: Duration = Duration::from_secs(1);
 pub const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long a connection to a peer may take to come about.
-pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
+pub const CONNECT_WAIT: Duration = Duration::from_secs(3);
 
-/// How often an idle ssh connection is probed. Three probes without an answer end it.
-pub const KEEPALIVE: Duration = Duration::from_secs(5);
+/// How often an idle ssh connection is probed. Two probes without an answer end it: a link that was cut drops packets silently, and what was sent
+/// before is repeated ever more slowly.
+pub const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// How long an idle ssh connection stays open for the next push.
 pub const SSH_PERSIST: Duration = Duration::from_secs(600);

@@ -136,7 +136,7 @@ pub fn ssh_command(configured: Option<&str>, sockets: &Path) -> OsString {
     }
     // No terminal is there to ask anybody.
     command.push(format!(
-        " -o BatchMode=yes -o ConnectTimeout={} -o ServerAliveInterval={} -o ServerAliveCountMax=3",
+        " -o BatchMode=yes -o ConnectTimeout={} -o ServerAliveInterval={} -o ServerAliveCountMax=2",
         limits::CONNECT_WAIT.as_secs(),
         limits::KEEPALIVE.as_secs()
     ));

@@ -90,13 +90,14 @@ impl Heads {
         })
     }
 
-    /// Looks at the refs that peers push.
-    pub fn look(&self) {
+    /// Looks at the refs that peers push. Returns the nodes that have pushed since the last look.
+    pub fn look(&self) -> Vec<String> {
+        let mut moved = Vec::new();
         let refs = match self.repo.refs(PEERS) {
             Ok(refs) => refs,
             Err(error) => {
                 warn!("the peers' refs cannot be read: {error}");
-                return;
+                return moved;
             }
         };
         for (name, head) in refs {
@@ -115,11 +116,13 @@ impl Heads {
             match self.consider(node, head, true) {
                 Ok(Considered::Later) => {}
                 Ok(_) => {
+                    moved.push(node.to_owned());
                     self.state.lock().seen.insert(name, head);
                 }
                 Err(error) => warn!("head {head} of {node}: {error}; it is tried again"),
             }
         }
+        moved
     }
 
     /// Takes up a head of `node`; `pushed`: it is the value of its ref.

@@ -165,6 +165,16 @@ impl Shared {
         missing
     }
 
+    /// Who has just pushed can be reached: those that were given up for a while are tried at once.
+    fn call_back(&self, nodes: &[String]) {
+        let links = self.links.lock();
+        for running in nodes.iter().filter_map(|node| links.get(node)) {
+            if running.link.view().last_error.is_some() {
+                running.link.hurry();
+            }
+        }
+    }
+
     /// Threads for the peers that the config names, and for no others.
     fn follow_config(self: &Arc<Self>, said: &mut Vec<String>) {
         let (peers, faults) = match config::peers(self.store.repo()) {

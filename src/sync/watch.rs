@@ -49,7 +49,8 @@ pub(super) fn run(shared: &Arc<Shared>, stop: &Receiver<()>) {
     }
     let mut said = Vec::new();
     loop {
-        shared.heads.look();
+        let moved = shared.heads.look();
+        shared.call_back(&moved);
         shared.follow_config(&mut said);
         select! {
             recv(told) -> word => if word.is_err() {
