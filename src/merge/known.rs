@@ -25,6 +25,9 @@ use crate::maildir::{Oid, TreePath, name};
 /// A message by its place, file name and content.
 type File = (Place, Vec<u8>, Oid);
 
+/// A file name and content.
+type Named = (Vec<u8>, Oid);
+
 /// Which messages an ancestor has already, and whether one of them has it with its deleted flag.
 pub(super) type Known = BTreeMap<SlotId, bool>;
 
@@ -96,7 +99,7 @@ impl Folder {
             let old = subdir(trees, old, place.name())?;
             let side = subdir(trees, side, place.name())?;
             let found = walk::difference(trees, old, [side, old], false)?;
-            let files = |list: &[RawEntry]| -> Result<Vec<(Vec<u8>, Oid)>, MergeError<T::Error>> {
+            let files = |list: &[RawEntry]| -> Result<Vec<Named>, MergeError<T::Error>> {
                 let files = list.iter().filter(|entry| !entry.dir);
                 files
                     .map(|entry| Ok((entry.file()?.0, entry.oid)))
