@@ -193,6 +193,9 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn add(&mut self, id: Oid, kind: ObjectKind, base: Option<Oid>) {
+        // A tree that comes back (a flag set and cleared) would be the base of its own base. The walk goes back in time, so a base that is planned
+        // already is one that came back; without it no chain closes.
+        let base = base.filter(|base| !self.planned.contains(base));
         if self.planned.insert(id) {
             self.plan.objects.push((id, kind, base));
         }

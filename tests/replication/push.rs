@@ -147,6 +147,33 @@ fn what_arrives_is_whole_and_little_is_sent() {
     }
 }
 
+/// A tree that comes back must not be the base of its own base: index-pack takes no such pack.
+#[test]
+fn a_flag_set_and_cleared_goes_in_one_push() {
+    let dir = tempfile::tempdir().unwrap();
+    let peer = dir.path().join("peer.git");
+    git(dir.path(), &["init", "-q", "--bare", "peer.git"]);
+    // Small packs too are indexed, as a store's are.
+    git(&peer, &["config", "receive.unpackLimit", "1"]);
+    let (repo, mut writer) = repository(&dir.path().join("repo.git"), HashKind::Sha1, 40);
+    pushed(&repo, &peer);
+    for round in 0..3 {
+        let Op::Rename { from, to } = flag(7) else {
+            unreachable!("a flag change is a rename")
+        };
+        let back = Op::Rename {
+            from: to.clone(),
+            to: from.clone(),
+        };
+        for op in [flag(7), back, flag(8 + round)] {
+            writer.apply(&op, None).unwrap();
+            writer.commit(&text("change")).unwrap();
+        }
+        writer.flush().unwrap();
+        pushed(&repo, &peer);
+    }
+}
+
 #[test]
 fn a_flag_change_in_a_large_folder_is_a_small_push() {
     let dir = tempfile::tempdir().unwrap();
