@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::cluster::Cluster;
-use super::knobs::number;
+
 use super::mailbox::message;
 use super::node::Node;
 use crate::imap::client::{Client, Idle};
@@ -159,6 +159,6 @@ pub fn over_doveadm(count: usize) -> Times {
 
 #[test]
 fn dovecots_own_replication_for_comparison() {
-    let count = number("DELIVERIES", 12);
+    let count = super::knobs::number("DELIVERIES", 12);
     println!("doveadm sync {}", over_doveadm(count).text());
 }

@@ -37,9 +37,11 @@ mod mailbox;
 mod network;
 mod node;
 mod partition;
+mod peers;
 #[path = "../../simulation/random.rs"]
 mod random;
 mod relay;
+mod shapes;
 mod ssh;
 #[path = "../../support/mod.rs"]
 mod support;

@@ -1,0 +1,50 @@
+//! Nodes that are peers, between machines.
+
+use std::time::{Duration, Instant};
+
+use super::arrivals::{Times, over_mailbraid};
+use super::cluster::Cluster;
+use super::knobs::number;
+use super::mailbox::message;
+
+#[test]
+fn a_delivery_on_one_node_wakes_a_session_on_another() {
+    let count = number("DELIVERIES", 36);
+    println!("mailbraid    {}", over_mailbraid(count).text());
+}
+
+#[test]
+fn a_delivery_is_pushed_at_once() {
+    let cluster = Cluster::start(&["a", "b"], &[(0, 1)]);
+    let [a, b] = &cluster.nodes[..] else {
+        unreachable!("two nodes")
+    };
+    let mut lmtp = a.lmtp();
+    let theirs = b.repo().join("refs/mailbraid/peers/a");
+    let mut times = Times::default();
+    for number in 0..number("DELIVERIES", 36) {
+        let before = a.head();
+        let start = Instant::now();
+        lmtp.deliver("u", &message(&format!("m{number}@example.org")));
+        let acknowledged = Instant::now();
+        while a.head() == before
+            || std::fs::read_to_string(&theirs)
+                .ok()
+                .as_deref()
+                .map(str::trim)
+                != a.head().as_deref()
+        {
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "not pushed: {}",
+                a.said()
+            );
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        times.from_start.push(start.elapsed());
+        times.from_acknowledged.push(acknowledged.elapsed());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    println!("pushed       {}", times.text());
+    cluster.assert_sound();
+}
