@@ -203,11 +203,10 @@ pub fn check_peer(name: &str, url: &str) -> Result<Peer, String> {
         return fault("is no URL");
     }
     match url.split_once("://") {
-        Some(("ssh" | "git" | "file", rest)) if !rest.is_empty() => {
-            if rest.starts_with('-') || rest.contains("@-") {
-                return fault("names a host that would be taken for an option");
-            }
+        Some(("ssh" | "git" | "file", rest)) if rest.starts_with('-') || rest.contains("@-") => {
+            return fault("names a host that would be taken for an option");
         }
+        Some(("ssh" | "git" | "file", rest)) if !rest.is_empty() => {}
         Some((scheme, _)) => {
             return fault(&format!(
                 "has the scheme {scheme}, which is not spoken here"

@@ -118,7 +118,7 @@ impl Reader {
         let mut names = Vec::new();
         let mut last: Option<(Vec<u8>, bool)> = None;
         for entry in tree::entries(&raw, self.kind()) {
-            let entry = entry.map_err(|why| bad(why))?;
+            let entry = entry.map_err(&bad)?;
             if let Some((name, dir)) = &last
                 && tree::order(name, *dir, entry.name, entry.dir) != Ordering::Less
             {

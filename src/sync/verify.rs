@@ -38,7 +38,7 @@ pub enum Refusal {
         /// The commit in which it was met.
         commit: Oid,
         /// What is wrong.
-        why: HistoryError,
+        why: Box<HistoryError>,
     },
     /// Not a commit of a node, nor a braid.
     #[error("commit {commit} is neither a node's nor a braid: {why}")]
@@ -105,10 +105,13 @@ impl Check<'_> {
         let mut waiting: HashMap<Oid, (usize, CommitInfo, String)> = HashMap::new();
         let mut ready = Vec::new();
         for &commit in new {
-            let (info, node) = self
-                .reader
-                .canonical_commit(commit)
-                .map_err(|why| Refusal::Form { commit, why })?;
+            let (info, node) =
+                self.reader
+                    .canonical_commit(commit)
+                    .map_err(|why| Refusal::Form {
+                        commit,
+                        why: Box::new(why),
+                    })?;
             let parents = info.parents.iter().filter(|parent| among.contains(parent));
             let mut count = 0;
             for parent in parents {
@@ -139,7 +142,10 @@ impl Check<'_> {
     }
 
     fn commit(&mut self, commit: Oid, info: &CommitInfo, node: &str) -> Result<(), Refusal> {
-        let form = |why| Refusal::Form { commit, why };
+        let form = |why| Refusal::Form {
+            commit,
+            why: Box::new(why),
+        };
         let mut trees = Vec::new();
         let mut newest = i64::MIN;
         for parent in &info.parents {

@@ -264,7 +264,7 @@ fn damaged_packs_are_refused_and_deliveries_go_on() {
     ] {
         let out = serve("a", b.store(), &asked, &push_of(&head, &pack));
         let said = String::from_utf8_lossy(&out.stdout);
-        assert!(!said.contains(&format!("ok refs/mailbraid/peers/a")), "{what}: {said}");
+        assert!(!said.contains("ok refs/mailbraid/peers/a"), "{what}: {said}");
         deliver(&b.mounted.at("u"), &format!("1.{}.b", what.replace(' ', "-")), b"x").unwrap();
     }
     b.mounted.flush();
