@@ -263,7 +263,9 @@ fn git(dir: &Path, args: &[&str], input: &[u8]) -> String {
     stdin.write_all(input).unwrap();
     drop(stdin);
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "git {args:?} failed");
+    // 1: conflicts are left.
+    let is_done = output.status.code().is_some_and(|code| code <= 1);
+    assert!(is_done, "git {args:?} failed");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
