@@ -111,10 +111,12 @@ impl Sshd {
         // sshd insists on its privilege separation directory.
         fs::create_dir_all("/run/sshd").expect("mkdir /run/sshd: run the tests as root");
         let config = keys.dir.join("sshd_config");
+        // Forced commands run in the account's shell, and a bash that sshd starts at level 1 reads ~/.bashrc: on a developer's machine that takes longer than
+        // all else.
         let text = format!(
             "ListenAddress {ip}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized_keys\nPidFile none\nUsePAM no\n\
              StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
-             PrintMotd no\nUseDNS no\nMaxStartups 100\nSetEnv PATH={path}\n",
+             PrintMotd no\nUseDNS no\nMaxStartups 100\nSetEnv PATH={path} HOME={dir} SHLVL=2\n",
             ip = host.ip,
             dir = keys.dir.display(),
             path = std::env::var("PATH").unwrap_or_default(),
