@@ -72,6 +72,7 @@ impl Reader {
             reader: self,
             plan: PackPlan::default(),
             planned: HashSet::new(),
+            there: HashSet::new(),
         };
         let mut commits = Vec::new();
         for step in walk {
@@ -189,16 +190,20 @@ struct Planner<'a> {
     reader: &'a Reader,
     plan: PackPlan,
     planned: HashSet<Oid>,
+    /// Bases that are not planned.
+    there: HashSet<Oid>,
 }
 
 impl Planner<'_> {
+    /// Plans an object, once. Commits come parents first, so a base that is not planned is one that the other side has; sent again (a tree that comes
+    /// back) it would close a circle of deltas, or be there twice for git, which then refuses the pack.
     fn add(&mut self, id: Oid, kind: ObjectKind, base: Option<Oid>) {
-        // A tree that comes back (a flag set and cleared) would be the base of its own base. The walk goes back in time, so a base that is planned
-        // already is one that came back; without it no chain closes.
-        let base = base.filter(|base| !self.planned.contains(base));
-        if self.planned.insert(id) {
-            self.plan.objects.push((id, kind, base));
+        if self.there.contains(&id) || !self.planned.insert(id) {
+            return;
         }
+        self.there
+            .extend(base.filter(|base| !self.planned.contains(base)));
+        self.plan.objects.push((id, kind, base));
     }
 
     fn commit(&mut self, id: Oid) -> Result<(), HistoryError> {

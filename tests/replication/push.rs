@@ -174,6 +174,29 @@ fn a_flag_set_and_cleared_goes_in_one_push() {
     }
 }
 
+/// Nor must a tree that the peer has already come back as the base of another.
+#[test]
+fn a_flag_cleared_after_a_push_is_the_base_of_the_next_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let peer = dir.path().join("peer.git");
+    git(dir.path(), &["init", "-q", "--bare", "peer.git"]);
+    git(&peer, &["config", "receive.unpackLimit", "1"]);
+    let (repo, mut writer) = repository(&dir.path().join("repo.git"), HashKind::Sha1, 40);
+    pushed(&repo, &peer);
+    let Op::Rename { from, to } = flag(7) else {
+        unreachable!("a flag change is a rename")
+    };
+    let back = Op::Rename { from: to, to: from };
+    for push in [&[flag(7)][..], &[back, flag(8)]] {
+        for op in push {
+            writer.apply(op, None).unwrap();
+            writer.commit(&text("change")).unwrap();
+        }
+        writer.flush().unwrap();
+        pushed(&repo, &peer);
+    }
+}
+
 #[test]
 fn a_flag_change_in_a_large_folder_is_a_small_push() {
     let dir = tempfile::tempdir().unwrap();
