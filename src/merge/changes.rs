@@ -2,6 +2,7 @@
 //!
 //! - A message that has another name in its folder (flags, `new` to `cur`) is renamed: same unique name, same content. Other files appear and disappear.
 //! - A directory that is elsewhere is moved if it is the same folder (mailbox GUID, or else UIDVALIDITY), or if its tree is the same. What differs in it then follows.
+//! - A directory that is another folder than before, and that one is nowhere, stays and gets the other's contents.
 //! - A directory that is new comes whole, by its tree, and one that is gone goes whole.
 //! - Every directory that stays and has another tree is said to ([`Change::Retree`]).
 //!
@@ -72,7 +73,7 @@ struct Walk<'a, T> {
 }
 
 impl<T: Trees> Walk<'_, T> {
-    /// Compares directories that are both there, and all below them that are both there at the same names. Returns directories that were moved.
+    /// Compares directories that are both there, and all below them that are both there at the same names. Returns directories that were moved, or became another folder.
     fn level(&mut self, mut todo: Pairs) -> Result<Pairs, MergeError<T::Error>> {
         let (mut gone_dirs, mut new_dirs): (Dirs, Dirs) = Default::default();
         let (mut gone, mut new): (Files, Files) = Default::default();
@@ -142,6 +143,10 @@ impl<T: Trees> Walk<'_, T> {
         Ok(old.guid.is_none() || new.guid.is_none() || old.guid == new.guid)
     }
 
+    fn loses_facts(&self, old: Oid, new: Oid) -> Result<bool, MergeError<T::Error>> {
+        Ok(self.node_facts(old)?.is_some() && self.node_facts(new)?.is_none())
+    }
+
     fn facts(
         &mut self,
         path: &TreePath,
@@ -208,7 +213,7 @@ impl<T: Trees> Walk<'_, T> {
             .extend(removed.map(|path| Change::Remove { path }));
     }
 
-    /// Directories that went and came: which of them are the same.
+    /// Directories that went and came: which of them are the same. Returns those whose contents are to be compared.
     fn dirs(&mut self, gone: Dirs, new: Dirs) -> Result<Pairs, MergeError<T::Error>> {
         let mut by_folder: BTreeMap<Same, Vec<usize>> = BTreeMap::new();
         for (at, (_, tree)) in gone.iter().enumerate().rev() {
@@ -217,7 +222,7 @@ impl<T: Trees> Walk<'_, T> {
             }
         }
         let mut taken = BTreeSet::new();
-        let (mut moves, mut come, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut moves, mut come, mut stay) = (Vec::new(), Vec::new(), Vec::new());
         for (to, tree) in new {
             let mut found = None;
             for same in self.same(tree)? {
@@ -229,9 +234,21 @@ impl<T: Trees> Walk<'_, T> {
                     taken.insert(at);
                     let (from, old) = &gone[at];
                     moves.push((from.clone(), to.clone(), tree));
-                    moved.push((to, Some(*old), Some(tree)));
+                    stay.push((to, Some(*old), Some(tree)));
                 }
-                None => come.push(Change::Mkdir { path: to, tree }),
+                None => come.push((to, tree)),
+            }
+        }
+        // What neither went elsewhere nor came from elsewhere stays, as another folder: the same folder was made on two nodes. Whoever is at work in it goes on.
+        let mut anew = Vec::new();
+        for (path, tree) in come {
+            let known = gone.iter().position(|(gone, _)| *gone == path);
+            match known.filter(|at| !taken.contains(at)) {
+                Some(at) if !self.loses_facts(gone[at].1, tree)? => {
+                    taken.insert(at);
+                    stay.push((path, Some(gone[at].1), Some(tree)));
+                }
+                _ => anew.push(Change::Mkdir { path, tree }),
             }
         }
         for (at, (path, _)) in gone.into_iter().enumerate() {
@@ -240,8 +257,8 @@ impl<T: Trees> Walk<'_, T> {
             }
         }
         self.moves(moves);
-        self.early.extend(come);
-        Ok(moved)
+        self.early.extend(anew);
+        Ok(stay)
     }
 
     /// By what a directory is known again, the surest first.

@@ -263,3 +263,22 @@ fn folders_that_change_places_are_moved() {
     let ends = |change: &Change| matches!(change, Change::RemoveDir { .. } | Change::Mkdir { .. });
     assert!(!list.iter().any(ends), "{list:?}");
 }
+
+/// The same folder, made on two nodes: who delivers into it is not to find it gone.
+#[test]
+fn a_folder_that_becomes_another_stays() {
+    let mut memory = Memory::default();
+    let (mut old, mut new) = (Dir::default(), Dir::default());
+    old.dirs
+        .insert(b"a".to_vec(), folder(&mut memory, b'1', &["1.vm"]));
+    new.dirs
+        .insert(b"a".to_vec(), folder(&mut memory, b'2', &["1.vm", "2.vm"]));
+    let list = check(&mut memory, old, new);
+    let stays = |change: &Change| {
+        matches!(
+            change,
+            Change::Put { .. } | Change::SetMailbox { .. } | Change::Retree { .. }
+        )
+    };
+    assert!(list.iter().all(stays), "{list:?}");
+}
