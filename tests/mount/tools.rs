@@ -84,13 +84,25 @@ fn the_man_pages_have_no_faults() {
 fn the_man_pages_know_every_command_and_option() {
     let page = fs::read_to_string(tools().join("mailbraid.1")).unwrap();
     let help = text(&mailbraid_ok(&["--help"]).stdout);
-    let commands: Vec<&str> = help
-        .lines()
-        .skip_while(|line| !line.starts_with("Commands:"))
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
+    let commands_of = |help: &str| -> Vec<String> {
+        help.lines()
+            .skip_while(|line| !line.starts_with("Commands:"))
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|command| *command != "help")
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut commands = Vec::new();
+    for command in commands_of(&help) {
+        let below = commands_of(&text(&mailbraid_ok(&[&command, "--help"]).stdout));
+        if below.is_empty() {
+            commands.push(command);
+        } else {
+            commands.extend(below.iter().map(|below| format!("{command} {below}")));
+        }
+    }
     assert!(commands.len() >= 8, "{help}");
     for command in commands {
         assert!(
@@ -98,7 +110,8 @@ fn the_man_pages_know_every_command_and_option() {
                 && page.contains(&format!(".Cm {command}\n")),
             "mailbraid.1 does not describe {command}"
         );
-        let help = text(&mailbraid_ok(&[command, "--help"]).stdout);
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = text(&mailbraid_ok(&words).stdout);
         for long in help.split("--").skip(1) {
             let end = long
                 .find(|c: char| c != '-' && !c.is_ascii_lowercase())

@@ -373,11 +373,13 @@ fn victim() -> Node {
 /// Runs `hostile` while mail is delivered; all of it must be there in the end.
 fn while_mail_arrives(node: &Node, hostile: impl FnOnce()) {
     let over = AtomicBool::new(false);
+    let before = node.messages("u").len();
     let delivered = thread::scope(|scope| {
         let deliveries = scope.spawn(|| {
-            let mut count = 1;
+            let mut count = 0;
             while !over.load(Ordering::SeqCst) {
-                deliver(&node.mounted.at("u"), &format!("1.{count}.a"), b"mine").unwrap();
+                let name = format!("1.{}.a", before + count);
+                deliver(&node.mounted.at("u"), &name, b"mine").unwrap();
                 count += 1;
                 thread::sleep(Duration::from_millis(10));
             }
@@ -392,7 +394,7 @@ fn while_mail_arrives(node: &Node, hostile: impl FnOnce()) {
         delivered
     });
     node.mounted.flush();
-    assert_eq!(node.messages("u").len(), delivered);
+    assert_eq!(node.messages("u").len(), before + delivered);
     // Its own history is its own: one line, all of it by `a`.
     let authors = node.mounted.git(&["log", "--format=%ae", "mail"]);
     assert!(authors.lines().all(|author| author == "a"), "{authors}");
