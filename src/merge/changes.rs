@@ -233,7 +233,10 @@ impl<T: Trees> Walk<'_, T> {
                 Some(at) => {
                     taken.insert(at);
                     let (from, old) = &gone[at];
-                    moves.push((from.clone(), to.clone(), tree));
+                    // At its own path only its GUID is another.
+                    if *from != to {
+                        moves.push((from.clone(), to.clone(), tree));
+                    }
                     stay.push((to, Some(*old), Some(tree)));
                 }
                 None => come.push((to, tree)),
