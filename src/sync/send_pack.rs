@@ -124,7 +124,7 @@ impl Line {
     /// Connects.
     ///
     /// # Errors
-    /// [`PushError::Connection`], [`PushError::ObjectFormat`].
+    /// [`PushError::Connection`].
     pub fn open(target: &Target, kind: HashKind) -> Result<Self, PushError> {
         let Connection {
             transport,
