@@ -193,11 +193,18 @@ impl Space {
     /// What belongs to the message of this name.
     #[must_use]
     pub fn marks(&self, ino: Ino, parent: Ino, name: &[u8]) -> Marks {
+        let found = self.find_marks(ino, parent, name);
+        found.cloned().unwrap_or_default()
+    }
+
+    /// The same, not copied; `None` where there is no such name.
+    #[must_use]
+    pub fn find_marks(&self, ino: Ino, parent: Ino, name: &[u8]) -> Option<&Marks> {
         let names = self.file(ino).map_or(&[][..], |file| &file.names);
         let found = names
             .iter()
             .find(|link| link.parent == parent && *link.name == *name);
-        found.map_or_else(Marks::default, |link| link.marks.clone())
+        found.map(|link| &link.marks)
     }
 
     /// Sets what belongs to the message of this name.

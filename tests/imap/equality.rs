@@ -91,5 +91,17 @@ fn courier_over_the_mount() {
 
 #[test]
 fn mailutils_over_the_mount() {
-    compare(mailutils, &Ground::plain(), &Ground::mailbraid());
+    let ground = Ground::mailbraid();
+    compare(mailutils, &Ground::plain(), &ground);
+    // A mail is written as `muXXXXXX` beside `cur/` and renamed: what is not a mail yet is no action.
+    let is_temporary = |name: &str| {
+        let letters = name.strip_prefix("mu").unwrap_or_default();
+        letters.len() == 6 && letters.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    let history = ground.history();
+    assert!(history.contains("deliver "), "{history}");
+    let temporary = history
+        .split([' ', '\t', '\n', '/', '%'])
+        .find(|name| is_temporary(name));
+    assert_eq!(temporary, None, "a temporary is in the history");
 }

@@ -1,7 +1,10 @@
 //! An index file as a value: parsed, compared with the records, turned into operations.
 
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
 
+use hashbrown::{HashMap, HashSet};
+
+use super::super::node::Marks;
 use super::Index;
 use super::records::Records;
 use crate::maildir::codec::Malformed;
@@ -11,7 +14,7 @@ use crate::maildir::codec::keywords::Keywords;
 use crate::maildir::codec::uidlist::{Tail, Uidlist};
 use crate::maildir::translate::uids::{self, Appended, Read};
 use crate::maildir::translate::{Folder as _, keywords, show};
-use crate::maildir::{Op, name};
+use crate::maildir::{Op, hidden, name};
 
 /// A parsed file.
 pub enum Parsed {
@@ -40,6 +43,16 @@ impl Parsed {
             Self::Uiddb(db) => uids::uiddb(view, db),
             Self::Keywords(names) => Ok(only(keywords::dovecot(view, names))),
             Self::KeywordList(list) => keywords::courier_list(view, list).map(only),
+        }
+    }
+
+    /// Whether it is a uidlist that says nothing but what the records say: most that Dovecot rewrites are, and a large folder is compared much faster than read.
+    pub fn is_no_news(&self, view: &Records<'_>) -> bool {
+        match self {
+            Self::Uidlist(list) => {
+                (list.guid.is_none() || list.guid == view.facts().guid) && self.agrees(view)
+            }
+            _ => false,
         }
     }
 
@@ -79,24 +92,28 @@ impl Parsed {
                     .iter()
                     .map(|record| (name::stem(&record.name), (record.uid, &record.ext)))
                     .collect();
-                let mut missing: HashMap<Vec<u8>, bool> = HashMap::new();
-                let agreed = view.messages().into_iter().all(|message| {
-                    let stem = name::stem(message.path.name());
-                    match (message.attrs.uid, said.get(stem)) {
-                        (Some(uid), Some((said, ext))) => {
-                            missing.insert(stem.to_vec(), false);
-                            uid == *said && show::fields(&message) == **ext
-                        }
-                        (Some(_), None) => false,
-                        // Left over for a name that has come back; or its twin has the UID.
-                        (None, Some(_)) => {
-                            missing.entry(stem.to_vec()).or_insert(true);
+                let mut unnumbered: HashSet<&[u8]> = HashSet::new();
+                let agreed = view.marked().all(|(file_name, marks)| {
+                    let stem = name::stem(file_name);
+                    match (marks.uid, said.get(stem)) {
+                        (0, found) => {
+                            if found.is_some() {
+                                unnumbered.insert(stem);
+                            }
                             true
                         }
-                        (None, None) => true,
+                        (uid, Some((said, ext))) => uid == *said && has_fields(marks, ext),
+                        (_, None) => false,
                     }
                 });
-                agreed && !missing.values().any(|missing| *missing)
+                // A line for such a name is left over from one that has come back, or its twin's.
+                if agreed && !unnumbered.is_empty() {
+                    let numbered = view.marked().filter(|(_, marks)| marks.uid > 0);
+                    for (twin, _) in numbered {
+                        unnumbered.remove(name::stem(twin));
+                    }
+                }
+                agreed && unnumbered.is_empty()
             }
             Self::Uiddb(db) => {
                 let known = (facts.uid_validity, facts.uid_next.max(1));
@@ -126,6 +143,15 @@ impl Parsed {
             _ => None,
         }
     }
+}
+
+/// Whether a message has these fields in a uidlist.
+fn has_fields(marks: &Marks, fields: &BTreeMap<u8, Vec<u8>>) -> bool {
+    let shown = marks
+        .ext
+        .iter()
+        .filter(|(key, _)| **key != hidden::KEYWORDS);
+    shown.eq(fields.iter())
 }
 
 fn only(ops: Vec<Op>) -> Read {

@@ -146,8 +146,15 @@ impl Fs {
             return Ok(None);
         };
         let first = space.mailbox_mut(folder)?.facts.uid_validity == 0;
+        let mut agrees = None;
         let found = parsed.and_then(|parsed| {
-            let read = Self::with_records(space, folder, |view| parsed.news(view));
+            let read = Self::with_records(space, folder, |view| {
+                if parsed.is_no_news(view) {
+                    agrees = Some(true);
+                    return Ok(Read::default());
+                }
+                parsed.news(view)
+            });
             read.map(|read| (parsed, read))
         });
         match found {
@@ -161,7 +168,9 @@ impl Fs {
             }
             Ok((parsed, read)) => {
                 let seq = self.take(space, folder, read)?;
-                self.settle_view(space, folder, index, &parsed, bytes.len() as u64)?;
+                let agrees = agrees.unwrap_or_else(|| Self::agrees(space, folder, &parsed));
+                let length = bytes.len() as u64;
+                self.settle_view(space, folder, index, (&parsed, length), agrees)?;
                 Ok(seq)
             }
         }
@@ -200,7 +209,9 @@ impl Fs {
             Err(bad) => self.refuse(space, folder, index, &bad),
             Ok((parsed, read)) => {
                 self.take(space, folder, read)?;
-                self.settle_view(space, folder, index, &parsed, bytes.len() as u64)
+                let agrees = Self::agrees(space, folder, &parsed);
+                let length = bytes.len() as u64;
+                self.settle_view(space, folder, index, (&parsed, length), agrees)
             }
         }
     }
@@ -220,19 +231,23 @@ impl Fs {
         }
     }
 
-    /// Notes whether a file that was read whole says what the records say now.
+    /// Whether a file says what the records say now.
+    fn agrees(space: &Space, folder: Ino, parsed: &Parsed) -> bool {
+        space
+            .mailbox(folder)
+            .and_then(|mailbox| Records::new(space, folder, mailbox).ok())
+            .is_some_and(|view| parsed.agrees(&view))
+    }
+
+    /// Notes of a file that was read whole whether it says what the records say.
     fn settle_view(
         &self,
         space: &mut Space,
         folder: Ino,
         index: Index,
-        parsed: &Parsed,
-        length: u64,
+        (parsed, length): (&Parsed, u64),
+        agrees: bool,
     ) -> Result<(), FsError> {
-        let agrees = match space.mailbox(folder) {
-            Some(mailbox) => parsed.agrees(&Records::new(space, folder, mailbox)?),
-            None => false,
-        };
         let mailbox = space.mailbox_mut(folder)?;
         mailbox.renamed &= index != Index::Uiddb;
         if let Some(view) = mailbox.view_mut(index) {

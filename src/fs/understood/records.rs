@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use hashbrown::HashMap;
 
-use super::super::node::{Ino, Name};
+use super::super::node::{Ino, Marks, Name};
 use super::super::space::Space;
 use super::super::{FsError, attrs_of};
 use super::Mailbox;
@@ -58,14 +58,24 @@ impl<'a> Records<'a> {
         })
     }
 
+    /// Name and marks of every message, not copied: what a large folder is compared by.
+    pub fn marked(&self) -> impl Iterator<Item = (&Name, &Marks)> {
+        self.inodes()
+            .filter_map(|(dir, name, ino)| Some((name, self.space.find_marks(ino, dir, name)?)))
+    }
+
     fn all(&self) -> impl Iterator<Item = (Ino, &Name)> {
+        self.inodes().map(|(dir, name, _)| (dir, name))
+    }
+
+    fn inodes(&self) -> impl Iterator<Item = (Ino, &Name, Ino)> {
         self.dirs.iter().flat_map(|(dir, _)| {
             let entries = self.space.entries(*dir).ok();
             entries
                 .into_iter()
-                .flat_map(|entries| entries.keys())
-                .filter(|name| name.first() != Some(&b'.'))
-                .map(|name| (*dir, name))
+                .flatten()
+                .filter(|(name, _)| name.first() != Some(&b'.'))
+                .map(|(name, ino)| (*dir, name, *ino))
         })
     }
 }
