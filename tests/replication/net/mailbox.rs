@@ -451,6 +451,18 @@ impl Ledger {
                 ));
             }
         }
+        if !wrong.is_empty() {
+            let mut on_disk: Vec<_> = std::fs::read_dir(desk.node.mountpoint().join(&desk.user))
+                .expect("list an account")
+                .map(|entry| entry.expect("an entry").file_name())
+                .collect();
+            on_disk.sort();
+            let open = desk.folders();
+            let anew = named(&desk.node.imap(&desk.user).ok("LIST \"\" *"));
+            eprintln!(
+                "folders in this session {open:?}\nin a new one {anew:?}\non the mount {on_disk:?}"
+            );
+        }
         assert!(
             wrong.is_empty() && found.is_empty(),
             "{}: {wrong:#?}\nnobody made {found:?}",

@@ -4,8 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::arrivals::{Times, over_mailbraid};
 use super::cluster::Cluster;
-use super::knobs::number;
-use super::mailbox::message;
+use super::kills::{Blow, strike};
+use super::knobs::{number, seconds};
+use super::mailbox::{Ledger, message};
+use super::partition::{furnish, rounds};
+use super::random::Random;
+use super::{load, support, wire};
 
 #[test]
 fn a_delivery_on_one_node_wakes_a_session_on_another() {
@@ -47,4 +51,43 @@ fn a_delivery_is_pushed_at_once() {
     }
     println!("pushed       {}", times.text());
     cluster.assert_sound();
+}
+
+#[test]
+fn three_nodes_fall_apart_and_heal() {
+    let mut random = Random::new(support::seed());
+    let cluster = Cluster::three();
+    let mut ledger = Ledger::default();
+    furnish(&cluster, &mut ledger);
+    rounds(&cluster, &mut ledger, &mut random, seconds(20));
+    cluster.assert_sound();
+}
+
+#[test]
+fn a_node_is_killed() {
+    strike(
+        Blow::Kill,
+        number("KILLS", 4),
+        &mut Random::new(support::seed()),
+    );
+}
+
+#[test]
+fn a_link_is_cut() {
+    strike(
+        Blow::Cut,
+        number("KILLS", 4),
+        &mut Random::new(support::seed()),
+    );
+}
+
+#[test]
+fn a_far_peer_and_a_dead_one_cost_a_delivery_nothing() {
+    let rate = number("RATE", 300);
+    load::run(u32::try_from(rate).expect("a rate"), seconds(3));
+}
+
+#[test]
+fn one_flag_change_in_a_large_folder() {
+    wire::run(number("MESSAGES", 100_000));
 }

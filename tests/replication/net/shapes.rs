@@ -1,12 +1,20 @@
 //! Shapes of networks other than each with each, and nodes that come late, come back or come with a past.
 
+use std::process::Command;
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::mailbox::{Desk, Ledger};
+use super::mailbox::{Desk, Ledger, message};
 use crate::imap::snapshot;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The account is made on one node and known to all: one that is made on several at once takes the greater UIDVALIDITY, and Dovecot says so in its log.
+#[track_caller]
+fn found(cluster: &Cluster, ledger: &mut Ledger) {
+    ledger.deliver(&mut Desk::new(0, &cluster.nodes[0], "u"));
+    cluster.converge(PATIENCE);
+}
 
 /// Delivers on each of these nodes, and looks at all after they are level.
 #[track_caller]
@@ -37,9 +45,54 @@ fn level(cluster: &Cluster, ledger: &mut Ledger) {
 }
 
 #[test]
+fn a_chain_carries_mail_from_end_to_end() {
+    let cluster = Cluster::start(&["a", "b", "c"], &[(0, 1), (1, 2)]);
+    let mut ledger = Ledger::default();
+    found(&cluster, &mut ledger);
+    exchange(&cluster, &mut ledger, &[0, 1, 2]);
+    cluster.assert_sound();
+}
+
+#[test]
+fn nodes_meet_at_a_plain_bare_repository() {
+    let cluster = Cluster::start(&["a", "b"], &[]);
+    let place = cluster.dir().join("meeting.git");
+    let made = Command::new("git")
+        .args(["init", "-q", "--bare"])
+        .arg(&place)
+        .status()
+        .expect("run git");
+    assert!(made.success());
+    for node in &cluster.nodes {
+        node.add_peer("meeting", place.to_str().expect("UTF-8"));
+    }
+    let mut ledger = Ledger::default();
+    found(&cluster, &mut ledger);
+    exchange(&cluster, &mut ledger, &[0, 1]);
+    cluster.assert_sound();
+}
+
+#[test]
+fn an_empty_node_joins() {
+    let mut cluster = Cluster::start(&["a", "b", "c"], &[(0, 1)]);
+    let mut ledger = Ledger::default();
+    cluster.nodes[2].stop_dovecot();
+    for _ in 0..200 {
+        ledger.deliver(&mut Desk::new(0, &cluster.nodes[0], "u"));
+    }
+    cluster.link(2, 0);
+    cluster.link(0, 2);
+    cluster.converge(PATIENCE);
+    cluster.nodes[2].start_dovecot();
+    exchange(&cluster, &mut ledger, &[0, 1, 2]);
+    cluster.assert_sound();
+}
+
+#[test]
 fn a_node_that_lost_its_disk_joins_again_under_its_name() {
     let mut cluster = Cluster::three();
     let mut ledger = Ledger::default();
+    found(&cluster, &mut ledger);
     exchange(&cluster, &mut ledger, &[0, 1, 2]);
     let node = &mut cluster.nodes[0];
     node.stop_dovecot();
@@ -57,4 +110,30 @@ fn a_node_that_lost_its_disk_joins_again_under_its_name() {
     cluster.nodes[0].start_dovecot();
     exchange(&cluster, &mut ledger, &[0, 1, 2]);
     cluster.assert_sound();
+}
+
+#[test]
+fn two_accounts_with_a_past_of_their_own_become_one() {
+    let cluster = Cluster::start(&["a", "b"], &[]);
+    let mut ledger = Ledger::default();
+    for (at, node) in cluster.nodes.iter().enumerate() {
+        let mut desk = Desk::new(at, node, "u");
+        for folder in ["Archive", ["Left", "Right"][at]] {
+            desk.ok(&format!("CREATE @{folder}"));
+            for flags in ["", "\\Seen Later", "$Label1"] {
+                let text = message(&ledger.make());
+                desk.append(folder, flags, None, &text).expect_ok("APPEND");
+            }
+        }
+        for _ in 0..5 {
+            ledger.deliver(&mut desk);
+        }
+        node.flush();
+    }
+    cluster.link(0, 1);
+    cluster.link(1, 0);
+    level(&cluster, &mut ledger);
+    exchange(&cluster, &mut ledger, &[0, 1]);
+    // Of two UIDVALIDITYs of one folder the greater stays: the other node's clients must begin anew.
+    cluster.assert_sound_but("UIDVALIDITY changed");
 }
