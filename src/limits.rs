@@ -94,8 +94,19 @@ pub const DELTA_DEPTH_MAX: u16 = 4000;
 /// zlib level of deltas: made once, copied ever after.
 pub const DELTA_LEVEL: u32 = 9;
 
-/// Packs that gather before maintenance merges them: fewer would copy the same objects too often, more would slow lookups.
+/// Packs that gather before maintenance merges them under load: fewer would copy the same objects too often, more would slow lookups.
 pub const MERGE_MIN: usize = 8;
+
+/// The same once a store has come to rest. A lone commit is not merged at once, so that a quiet store does not copy its young packs with every mail;
+/// three packs not merged are what a look at the disk finds.
+pub const MERGE_MIN_AT_REST: usize = 4;
+
+/// How long after the last commit a store is at rest: longer than the pauses within a burst, so that one merge takes all of it.
+pub const MAINTAIN_REST: Duration = Duration::from_secs(1);
+
+/// How old a merged pack says it is at most. git looks at packs from the youngest to the oldest, so a merged pack is as old as the oldest one in it; but
+/// `git gc` drops what nothing refers to after two weeks, and the store may be about to refer to it.
+pub const PACK_AGE_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Trees and commits that maintenance keeps unpacked while it looks for versions of one tree.
 pub const MAINTAIN_CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -153,9 +164,16 @@ pub const FUSE_THREADS: usize = 4;
 /// How long a stopping daemon waits for open files before it commits and ends without them.
 pub const STOP_WAIT: Duration = Duration::from_secs(5);
 
-/// How long a merged pack stays beside its successor: as long as plain git may need from listing the packs to opening each. A store under full load
-/// has ten commits, so ten packs, a second, and must stay far below [`PACK_SLOTS`].
-pub const PACK_GRACE: Duration = Duration::from_secs(60);
+/// How long a merged pack stays beside its successor (`mailbraid.packGrace`): as long as plain git may need from listing the packs to opening the
+/// youngest. A store under full load has ten commits, so ten packs, a second, and every one of them slows look-ups.
+pub const PACK_GRACE: Duration = Duration::from_secs(15);
+
+/// A merged pack stays a second longer for so many bytes of it: `git fsck` has verified all that is younger, which is less, before it opens this one.
+pub const PACK_GRACE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How long the store thread waits for the UID of a message that a server has just delivered, from when the server was told that it is durable, so that both are
+/// one commit: Dovecot writes its uidlist right after the rename. A peer hears of a message that gets none so much later.
+pub const UID_WAIT: Duration = Duration::from_millis(5);
 
 /// How long a command waits for a daemon that holds the store and answers nothing: it commits what the journal holds before it ends,
 /// or recovers before it begins. As long as systemd waits for a service to stop.

@@ -3,10 +3,10 @@
 //! One line an action: date, commit, node, action. A path narrows it to a message (a file in `cur` or `new`, whatever its flags were
 //! then, or its unique name alone), a folder, or another file. The actions stand in the commit messages, so no tree is read.
 
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::io::{self, Write};
 
-use crate::history::{HistoryError, Repo};
+use crate::history::{CommitInfo, HistoryError, Repo};
 use crate::maildir::{Oid, TreePath, name};
 use crate::store::message;
 
@@ -29,13 +29,31 @@ pub fn log(repo: &Repo, path: Option<&[u8]>, out: &mut dyn Write) -> Result<(), 
     let reader = repo.reader();
     let filter = path.map(Filter::new);
     let mut queue: BinaryHeap<(i64, Oid)> = BinaryHeap::new();
+    // What was read for its time, until it is its turn.
+    let mut waiting: HashMap<Oid, CommitInfo> = HashMap::new();
     let mut seen: HashSet<Oid> = HashSet::new();
-    if let Some(head) = repo.head()? {
-        seen.insert(head);
-        queue.push((reader.commit(head)?.time, head));
-    }
-    while let Some((time, id)) = queue.pop() {
-        let commit = reader.commit(id)?;
+    let mut next: Vec<Oid> = repo.head()?.into_iter().collect();
+    loop {
+        for id in next.drain(..) {
+            if seen.insert(id) {
+                let commit = reader.commit(id)?;
+                queue.push((commit.time, id));
+                waiting.insert(id, commit);
+            }
+        }
+        let Some((time, id)) = queue.pop() else {
+            return Ok(());
+        };
+        let Some(commit) = waiting.remove(&id) else {
+            continue;
+        };
+        next.extend(&commit.parents);
+        if filter
+            .as_ref()
+            .is_some_and(|filter| !filter.may_want(&commit.message))
+        {
+            continue;
+        }
         let node =
             message::trailers(&commit.message).map_or_else(|| "braid".to_owned(), |(node, _)| node);
         let short = &id.to_string()[..10];
@@ -49,13 +67,7 @@ pub fn log(repo: &Repo, path: Option<&[u8]>, out: &mut dyn Write) -> Result<(), 
                 other => other?,
             }
         }
-        for parent in commit.parents {
-            if seen.insert(parent) {
-                queue.push((reader.commit(parent)?.time, parent));
-            }
-        }
     }
-    Ok(())
 }
 
 /// `YYYY-MM-DD HH:MM:SS` in UTC. The civil calendar from a day count, after Howard Hinnant's `civil_from_days`.
@@ -87,6 +99,10 @@ fn date(time: i64) -> String {
 struct Filter {
     /// The message's unique name, the folder's name, or the path, as an action line shows it.
     word: String,
+    /// The same as the name of a folder.
+    folder: String,
+    /// How the names of what lies below begin.
+    below: String,
 }
 
 impl Filter {
@@ -103,14 +119,23 @@ impl Filter {
         } else {
             message::printable(tree.as_bytes())
         };
-        Self { word }
+        Self {
+            folder: message::folder_name(&TreePath::new(word.as_bytes())),
+            below: format!("{word}/"),
+            word,
+        }
+    }
+
+    /// Whether one of the actions may be wanted: the name is somewhere in the message. Of a commit of a thousand actions few are, and few such commits.
+    fn may_want(&self, message: &[u8]) -> bool {
+        std::str::from_utf8(message)
+            .is_ok_and(|text| text.contains(&self.word) || text.contains(&self.folder))
     }
 
     fn wants(&self, action: &str) -> bool {
-        let folder = message::folder_name(&TreePath::new(self.word.as_bytes()));
-        action.split(' ').any(|word| {
-            word == self.word || word == folder || word.starts_with(&format!("{}/", self.word))
-        })
+        action
+            .split(' ')
+            .any(|word| word == self.word || word == self.folder || word.starts_with(&self.below))
     }
 }
 

@@ -13,9 +13,11 @@ use super::braid::{Attempt, Braider};
 use super::committer::{Committer, Round};
 use super::heads::Heads;
 use super::{LiveView, StoreError};
+use crate::config::PACK_GRACE;
 use crate::history::{Maintainer, Maintenance, Repo};
 use crate::journal::Journal;
 use crate::limits;
+use crate::maildir::Op;
 
 /// What other threads ask of the store thread.
 pub enum Command {
@@ -36,7 +38,10 @@ pub struct Shared {
 #[derive(Default)]
 struct State {
     committed: u64,
-    commits_since_maintenance: usize,
+    /// Packs that came since the last maintenance, roughly.
+    new_packs: usize,
+    /// When the last of them came; `None` once maintenance has seen the store at rest.
+    last_pack: Option<Instant>,
     live: Option<Arc<dyn LiveView>>,
     poisoned: Option<String>,
     waiting: Option<String>,
@@ -49,6 +54,8 @@ impl Shared {
         Self {
             state: Mutex::new(State {
                 committed,
+                // What was left by the life before is looked at too.
+                last_pack: Some(Instant::now()),
                 ..State::default()
             }),
             changed: Condvar::new(),
@@ -118,6 +125,42 @@ impl Shared {
                 .wait_for(&mut state, Duration::from_millis(100));
         }
         Ok(())
+    }
+
+    /// Waits until there is maintenance to do: a round, or (`None`) a sweep, which is due at `sweep`. `None` at all when the threads are to end.
+    fn wait_for_maintenance(&self, sweep: Option<Instant>) -> Option<Option<Maintenance>> {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            let now = Instant::now();
+            let rest = state.last_pack.map(|last| last + limits::MAINTAIN_REST);
+            if state.new_packs >= limits::MAINTAIN_AFTER {
+                state.new_packs = 0;
+                return Some(Some(Maintenance::Geometric));
+            }
+            if rest.is_some_and(|rest| rest <= now) {
+                (state.new_packs, state.last_pack) = (0, None);
+                return Some(Some(Maintenance::AtRest));
+            }
+            if sweep.is_some_and(|sweep| sweep <= now) {
+                return Some(None);
+            }
+            match rest.into_iter().chain(sweep).min() {
+                Some(next) => drop(self.changed.wait_until(&mut state, next)),
+                None => self.changed.wait(&mut state),
+            }
+        }
+    }
+
+    /// Packs have come into the repository.
+    fn packed(&self, packs: usize) {
+        let mut state = self.state.lock();
+        state.new_packs += packs;
+        state.last_pack = Some(Instant::now());
+        drop(state);
+        self.changed.notify_all();
     }
 
     fn poison(&self, why: &str) {
@@ -222,10 +265,28 @@ impl Worker {
         let mut operations = 0;
         let wait = self.braider.pause();
         if self.journal.wait_appended(self.committer.done(), wait) {
+            self.wait_for_uid()?;
             operations = self.commit()?.operations;
         }
         self.braid()?;
         Ok(operations)
+    }
+
+    /// Where the last operation is a message that has no UID yet, the one that gives it is likely a moment away and is to be in the same commit: a commit each
+    /// would cost as much as the mail.
+    fn wait_for_uid(&self) -> Result<(), StoreError> {
+        let last = self.journal.last();
+        let records = self.journal.read(last.saturating_sub(1), 1, 0)?;
+        let waits = records.last().is_some_and(|record| match &record.op {
+            Op::Put { path, attrs, .. } => attrs.uid.is_none() && path.folder().is_some(),
+            _ => false,
+        });
+        if waits {
+            // Only then its server hears of it. Where the journal fails, others say so.
+            let _ = self.journal.wait_durable(last);
+            self.journal.wait_appended(last, limits::UID_WAIT);
+        }
+        Ok(())
     }
 
     /// Braids until there is nothing to braid, or a wait.
@@ -261,6 +322,8 @@ impl Worker {
                 (Ok(Switched::Done), None) => {
                     self.braider.done();
                     self.shared.state.lock().committed = self.committer.done();
+                    // The peer's and the braid's own.
+                    self.shared.packed(2);
                     self.heads.moved();
                 }
                 (Ok(Switched::Overtaken), None) => self.braider.overtaken(),
@@ -297,46 +360,25 @@ impl Worker {
         }
         let mut state = self.shared.state.lock();
         state.committed = round.committed;
-        state.commits_since_maintenance += 1;
         drop(state);
-        self.shared.changed.notify_all();
+        self.shared.packed(1);
         self.heads.moved();
         Ok(())
     }
 }
 
-/// The maintenance thread's body: keeps packs few, until told to stop.
+/// The maintenance thread's body: keeps packs few, until told to stop. It works after so many commits, and once more when there were none for a
+/// while.
 pub fn maintain(repo: &Repo, shared: &Shared) {
-    let mut maintainer = Maintainer::new(repo, limits::PACK_GRACE);
-    loop {
-        let due = {
-            let mut state = shared.state.lock();
-            let due = |state: &State| state.commits_since_maintenance >= limits::MAINTAIN_AFTER;
-            if !state.stopping && !due(&state) {
-                let pause = if maintainer.has_retired() {
-                    limits::PACK_GRACE / 4
-                } else {
-                    Duration::from_secs(3600)
-                };
-                shared.changed.wait_while_for(
-                    &mut state,
-                    |state| !state.stopping && !due(state),
-                    pause,
-                );
-            }
-            if state.stopping {
-                return;
-            }
-            let due = due(&state);
-            if due {
-                state.commits_since_maintenance = 0;
-            }
-            due
-        };
-        let done = if due {
-            maintainer.run(Maintenance::Geometric).map(Some)
-        } else {
-            maintainer.sweep().map(|()| None)
+    let set = repo.config_string(PACK_GRACE).ok().flatten();
+    let grace = set
+        .and_then(|set| set.parse().ok())
+        .map_or(limits::PACK_GRACE, Duration::from_secs);
+    let mut maintainer = Maintainer::new(repo, grace);
+    while let Some(task) = shared.wait_for_maintenance(maintainer.next_sweep()) {
+        let done = match task {
+            Some(how) => maintainer.run(how).map(Some),
+            None => maintainer.sweep().map(|()| None),
         };
         match done {
             Ok(report) => debug!("maintenance: {report:?}"),

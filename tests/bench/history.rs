@@ -1,11 +1,12 @@
 //! `cargo bench --bench history`: what the hidden repository costs, without mount and journal.
 //!
-//! Arguments: names (or parts of names) of sections: `deliver`, `flag`, `size`, `maintain`, `read`.
+//! Arguments: names (or parts of names) of sections: `deliver`, `flag`, `size`, `read`, and those of `scale`: `corpus`, `copies`, `load`, `mount`.
 
 // The modules are shared by all benches; each uses a part.
 #![allow(dead_code)]
 
 mod mail;
+mod scale;
 
 use std::process::Command;
 use std::time::Instant;
@@ -199,7 +200,10 @@ fn flag() {
 }
 
 fn size() {
-    println!("size: one flag change, a commit each, after maintenance");
+    println!(
+        "size: one flag change, a commit each, after maintenance (to be 800 bytes with index)"
+    );
+    let mut costs = Vec::new();
     for count in [1_000, 10_000, 100_000, 1_000_000] {
         let mut store = Store::new();
         let since = Instant::now();
@@ -225,7 +229,14 @@ fn size() {
             (after.1 - before.1) / changes,
             before.1 as f64 / 1e6,
         );
+        costs.push((after.1 - before.1) / changes);
     }
+    let (least, most) = (costs.iter().min().unwrap(), costs.iter().max().unwrap());
+    println!(
+        "  within {:.2} of one another (to be 1.5)",
+        *most as f64 / *least as f64
+    );
+    assert!(*most <= 800 && 2 * most <= 3 * least, "{costs:?}");
 }
 
 fn read() {
@@ -304,11 +315,15 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let sections: [(&str, fn()); 4] = [
+    let sections: [(&str, fn()); 8] = [
         ("deliver", deliver),
         ("flag", flag),
         ("size", size),
         ("read", read),
+        ("corpus", scale::corpus),
+        ("copies", scale::copies),
+        ("load", scale::load),
+        ("mount", scale::mount),
     ];
     for (name, run) in sections {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {

@@ -5,12 +5,14 @@
 //!
 //! Rules:
 //! - **Geometric**: sorted by size, every pack is at least twice as large as all smaller ones together. What breaks the rule
-//!   is merged, once [`limits::MERGE_MIN`] packs have gathered. So an object is copied a logarithmic number of times in its life, and the number of packs is
-//!   logarithmic too.
+//!   is merged, once [`limits::MERGE_MIN`] packs have gathered, or [`limits::MERGE_MIN_AT_REST`] in a store at rest. So an object is copied a logarithmic
+//!   number of times in its life, and the number of packs is logarithmic too.
 //! - **Nothing is dropped**, reachable or not, and nothing is recompressed.
 //! - **New before old**: the merged pack is synced and in place before the first old one goes. A reader that has an old one open keeps
-//!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss). Because `git fsck` opens
-//!   every pack it has listed, however late, a mount lets merged packs stay for [`limits::PACK_GRACE`].
+//!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss). But `git fsck` opens
+//!   every pack it has listed, from the youngest to the oldest. So a merged pack takes the time of the oldest one in it, which puts it behind all it
+//!   replaces and leaves small packs in front; and a mount lets a merged pack stay for [`limits::PACK_GRACE`], and longer the larger it is, since
+//!   what git verifies before it is smaller.
 //! - Packs with `.keep` (ours, not vouched for by a ref yet; an administrator's), promisor and cruft packs are left alone.
 //! - A `git gc` or `git repack` at the same time may take our sources away or leave a pack twice. The first ends our run without harm, the
 //!   second is cleaned up by the next.
@@ -25,7 +27,7 @@ mod sources;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::pack::install::PackFile;
 use super::{HistoryError, Repo, durable};
@@ -34,8 +36,10 @@ use crate::limits;
 /// How much [`maintain`] does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Maintenance {
-    /// Merges what breaks the geometric rule.
+    /// Merges what breaks the geometric rule, once many packs do.
     Geometric,
+    /// The same once a few packs do: for a store that has come to rest.
+    AtRest,
     /// Merges all packs into one.
     Full,
 }
@@ -62,14 +66,20 @@ pub struct Report {
 struct Candidate {
     stem: PathBuf,
     bytes: u64,
+    modified: SystemTime,
+}
+
+/// A pack whose objects are all in another one.
+struct Retired {
+    stem: PathBuf,
+    until: Instant,
 }
 
 /// Merges packs, again and again. One at a time; readers and the writer go on meanwhile.
 pub struct Maintainer {
     repo: Repo,
     grace: Duration,
-    /// Packs whose objects are all in another one, and since when.
-    retired: Vec<(Instant, PathBuf)>,
+    retired: Vec<Retired>,
 }
 
 impl Maintainer {
@@ -84,10 +94,10 @@ impl Maintainer {
         }
     }
 
-    /// Whether packs wait for their removal.
+    /// When the next pack is to be removed; `None` where none waits.
     #[must_use]
-    pub fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
+    pub fn next_sweep(&self) -> Option<Instant> {
+        self.retired.iter().map(|retired| retired.until).min()
     }
 
     /// Removes the retired packs whose grace is over.
@@ -95,14 +105,18 @@ impl Maintainer {
     /// # Errors
     /// I/O errors; what could not be removed is an ordinary pack again.
     pub fn sweep(&mut self) -> Result<(), HistoryError> {
+        let now = Instant::now();
         let (over, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.retired)
             .into_iter()
-            .partition(|(since, _)| since.elapsed() >= self.grace);
+            .partition(|retired| retired.until <= now);
         self.retired = waiting;
         if over.is_empty() {
             return Ok(());
         }
-        remove(&self.repo.pack_dir(), over.iter().map(|(_, stem)| stem))
+        remove(
+            &self.repo.pack_dir(),
+            over.iter().map(|retired| &retired.stem),
+        )
     }
 
     /// One round.
@@ -113,32 +127,41 @@ impl Maintainer {
         self.sweep()?;
         let dir = self.repo.pack_dir();
         let mut candidates = candidates(&dir)?;
-        candidates.retain(|candidate| self.retired.iter().all(|(_, stem)| *stem != candidate.stem));
+        candidates.retain(|candidate| {
+            let is = |retired: &Retired| retired.stem == candidate.stem;
+            !self.retired.iter().any(is)
+        });
         let mut report = Report {
             packs_before: candidates.len(),
             packs_after: candidates.len(),
             ..Report::default()
         };
         candidates.sort_by_key(|candidate| candidate.bytes);
-        let merged = match how {
-            Maintenance::Geometric => geometric(&candidates),
-            Maintenance::Full => candidates.len(),
+        let (merged, least) = match how {
+            Maintenance::Geometric => (geometric(&candidates), limits::MERGE_MIN),
+            Maintenance::AtRest => (geometric(&candidates), limits::MERGE_MIN_AT_REST),
+            Maintenance::Full => (candidates.len(), 1),
         };
-        if merged == 0 || (merged < limits::MERGE_MIN && how == Maintenance::Geometric) {
+        if merged < least {
             return Ok(report);
         }
         candidates.truncate(merged);
+        candidates.reverse();
         report.merged = merged;
         report.bytes_before = candidates.iter().map(|candidate| candidate.bytes).sum();
-        let stems: Vec<PathBuf> = candidates
-            .into_iter()
-            .rev()
-            .map(|candidate| candidate.stem)
-            .collect();
-        let made = merge(&self.repo, &dir, &stems, &mut report)?;
+        let made = merge(&self.repo, &dir, &candidates, &mut report)?;
         let now = Instant::now();
-        let old = stems.into_iter().filter(|stem| *stem != made);
-        self.retired.extend(old.map(|stem| (now, stem)));
+        for candidate in candidates.into_iter().filter(|old| old.stem != made) {
+            let grace = if self.grace.is_zero() {
+                self.grace
+            } else {
+                self.grace + Duration::from_secs(candidate.bytes / limits::PACK_GRACE_BYTES)
+            };
+            self.retired.push(Retired {
+                stem: candidate.stem,
+                until: now + grace,
+            });
+        }
         self.sweep()?;
         report.packs_after = report.packs_before + 1 - merged;
         Ok(report)
@@ -156,15 +179,21 @@ pub fn maintain(repo: &Repo, how: Maintenance) -> Result<Report, HistoryError> {
 fn merge(
     repo: &Repo,
     dir: &Path,
-    stems: &[PathBuf],
+    candidates: &[Candidate],
     report: &mut Report,
 ) -> Result<PathBuf, HistoryError> {
-    let sources = sources::Sources::open(repo.kind(), stems)?;
+    let stems: Vec<&Path> = candidates.iter().map(|old| old.stem.as_path()).collect();
+    let sources = sources::Sources::open(repo.kind(), &stems)?;
     let pairs = pairs::find(&sources, repo.kind())?;
     let count = (0..sources.count())
         .filter(|number| sources.is_taken(*number))
         .count();
-    let out = PackFile::create(dir, repo.kind(), count as u32)?;
+    let mut out = PackFile::create(dir, repo.kind(), count as u32)?;
+    if let Some(oldest) = candidates.iter().map(|old| old.modified).min() {
+        // git compares whole seconds.
+        let older = oldest - Duration::from_secs(1);
+        out.set_modified(older.max(SystemTime::now() - limits::PACK_AGE_MOST));
+    }
     merge::Merger::new(&sources, repo.kind(), &pairs, out).run(report)
 }
 
@@ -188,11 +217,12 @@ fn candidates(dir: &Path) -> Result<Vec<Candidate>, HistoryError> {
         if marked {
             continue;
         }
-        let size = |ext| fs::metadata(stem.with_extension(ext)).map(|meta| meta.len());
-        match (size("pack"), size("idx")) {
+        let meta = |ext| fs::metadata(stem.with_extension(ext));
+        match (meta("pack"), meta("idx")) {
             (Ok(pack), Ok(index)) => found.push(Candidate {
                 stem,
-                bytes: pack + index,
+                bytes: pack.len() + index.len(),
+                modified: pack.modified().unwrap_or_else(|_| SystemTime::now()),
             }),
             // Somebody is removing it.
             _ => continue,

@@ -63,7 +63,7 @@ pub(super) struct Entry<'a> {
 
 impl Sources {
     /// Opens the packs, the largest first.
-    pub(super) fn open(kind: HashKind, stems: &[PathBuf]) -> Result<Self, HistoryError> {
+    pub(super) fn open(kind: HashKind, stems: &[&Path]) -> Result<Self, HistoryError> {
         let mut sources = Self {
             kind,
             packs: Vec::with_capacity(stems.len()),
@@ -81,7 +81,7 @@ impl Sources {
             sources.packs.push(pack);
         }
         if count >= NONE as usize {
-            return Err(damaged(&stems[0], "too many objects to merge"));
+            return Err(damaged(stems[0], "too many objects to merge"));
         }
         sources.kinds = vec![0; count];
         sources.bases = vec![NONE; count];

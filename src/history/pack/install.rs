@@ -14,6 +14,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use super::encode::{self, Packed};
 use super::index;
@@ -32,6 +33,7 @@ pub(in crate::history) struct PackFile {
     out: BufWriter<File>,
     sum: Checksum,
     at: u64,
+    modified: Option<SystemTime>,
 }
 
 /// A pack that is in place.
@@ -81,9 +83,15 @@ impl PackFile {
             out: BufWriter::with_capacity(1 << 16, file),
             sum: Checksum::new(kind),
             at: 0,
+            modified: None,
         };
         pack.write(&encode::header(count))?;
         Ok(pack)
+    }
+
+    /// How old the pack says it is: git looks at the youngest first.
+    pub(in crate::history) fn set_modified(&mut self, time: SystemTime) {
+        self.modified = Some(time);
     }
 
     /// Where the next byte goes.
@@ -111,6 +119,10 @@ impl PackFile {
         self.out
             .write_all(sum.as_bytes())
             .and_then(|()| self.out.flush())
+            .and_then(|()| match self.modified {
+                Some(time) => self.out.get_ref().set_modified(time),
+                None => Ok(()),
+            })
             .and_then(|()| self.out.get_ref().sync_data())
             .map_err(failed)?;
         let pack_len = self.at + sum.as_bytes().len() as u64;
