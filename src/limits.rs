@@ -139,8 +139,9 @@ pub const PUSH_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// First wait after a failed exchange with a peer: a restarting peer is back about so soon.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 
-/// Longest wait between two tries of a dead peer: how late a returning peer is noticed if it does not call us first. A try costs one process and a few packets.
-pub const BACKOFF_MOST: Duration = Duration::from_secs(3);
+/// Longest wait between two tries of a dead peer: how late a returning peer is noticed if it does not call us first. A try costs one process and a few packets, and
+/// where nothing answers it lasts [`CONNECT_WAIT`] by itself.
+pub const BACKOFF_MOST: Duration = Duration::from_secs(1);
 
 /// Scratch content up to this many bytes stays in memory; beyond it goes to a file. Sixteen times a usual mail with an attachment.
 pub const SCRATCH_MEMORY: u64 = 1024 * 1024;
@@ -256,7 +257,7 @@ pub const CONNECT_WAIT: Duration = Duration::from_secs(3);
 
 /// How often an idle ssh connection is probed. Two probes without an answer end it: a link that was cut drops packets silently, and what was sent
 /// before is repeated ever more slowly.
-pub const KEEPALIVE: Duration = Duration::from_secs(2);
+pub const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// How long an idle ssh connection stays open for the next push.
 pub const SSH_PERSIST: Duration = Duration::from_secs(600);

@@ -149,6 +149,11 @@ impl Fs {
             Change::SetMailbox { folder, facts } => {
                 if let Some(at) = Self::loaded_dir(space, folder) {
                     space.mailbox_mut(at)?.set_facts(facts.clone());
+                    // A server reads its index files where the directory of messages has changed: UIDNEXT may have risen for mail that has left again.
+                    if let Some(cur) = space.child(at, b"cur")? {
+                        Self::touch(space, cur)?;
+                        shown.dirs.insert(cur);
+                    }
                 }
             }
         }

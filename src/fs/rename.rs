@@ -110,6 +110,7 @@ impl Fs {
             };
             if let Some(done) = self.rename_file(ino, from, to, sealed, staged)? {
                 if kept.is_some() {
+                    Self::known_as(&mut self.space.lock(), new_parent, asked, ino)?;
                     self.stale_name(new_parent, asked);
                     self.stale_name(new_parent, new_name);
                 }

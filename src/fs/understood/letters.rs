@@ -2,7 +2,8 @@
 //!
 //! What Courier says of keywords waits in an attribute, because it must not find its messages renamed
 //! ([`crate::maildir::translate::keywords`]). When Dovecot takes the folder's lock, it is about to read file names: then they are written out. A Courier
-//! that has the folder open at that moment goes on under the names it remembers, which are good for as long as they stand for nothing else.
+//! that has the folder open at that moment goes on under the names it remembers, which are good for as long as they stand for nothing else. So does one that
+//! changes a flag and gives a name without the letters, which we keep: it deletes a message only if it finds it under the name it gave.
 
 use hashbrown::HashSet;
 use log::warn;
@@ -92,15 +93,26 @@ impl Fs {
         });
         let promised = Vec::new();
         self.take(space, folder, Read { ops, promised })?;
+        Self::known_as(space, dir, name, ino)
+    }
+
+    /// Courier remembers a message of `dir` by this name, which it does not have.
+    pub(in super::super) fn known_as(
+        space: &mut Space,
+        dir: Ino,
+        name: &[u8],
+        ino: Ino,
+    ) -> Result<(), FsError> {
+        let folder = space.dir(dir)?.parent;
         let mailbox = space.mailbox_mut(folder)?;
         if mailbox.former.len() >= FORMER_MAX {
             mailbox.former.clear();
         }
-        mailbox.former.insert(Name::clone(name), ino);
+        mailbox.former.insert(Name::from(name), ino);
         Ok(())
     }
 
-    /// The name that a message has now, where Courier asks for one it had before its letters were written out.
+    /// The name that a message has now, where Courier asks for one it had before its letters were written out, or gave it without them.
     pub(in super::super) fn present_name(space: &Space, dir: Ino, name: &[u8]) -> Option<Name> {
         let body = space.dir(dir).ok()?;
         let mailbox = space.mailbox(body.parent)?;

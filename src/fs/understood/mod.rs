@@ -10,7 +10,8 @@
 //!   here: a new inode (Dovecot compares inodes), for keywords a later whole-second mtime (Dovecot compares those).
 //! - A file that breaks a rule is shown back as it is, and the records stay as they are; one warning names file and line.
 //! - The kernel asks each time it needs such a name or its attributes ([`asks_each_time`]), so nothing here has to be invalidated. A name that a file is renamed to has the time
-//!   to live of its old one, so the same holds of the names that servers write these files under ([`is_written_for_index`]).
+//!   to live of its old one, so the same holds of the names that servers write these files under ([`is_written_for_index`]). Courier writes its `:list` under a
+//!   name like a message's: the kernel is told to forget that one.
 //! - **A message gets its UID where it lands**, in the record that brings it, unless a server holds the folder's lock, or it lands in `new/` where Courier looks: then the
 //!   server is about to give UIDs itself. The uidlist gets its line at once where it was true before.
 //! - Dovecot's lock and Courier's exclude each other: two servers on one folder would give one UID to two messages.
@@ -52,6 +53,7 @@ pub(super) use mailbox::Event;
 pub use mailbox::Mailbox;
 use mailbox::State;
 
+use super::live::Stale;
 use super::node::{Content, Ino};
 use super::space::Space;
 use super::{Fs, FsError};
@@ -286,6 +288,9 @@ impl Fs {
         };
         if let Some(view) = space.mailbox_mut(folder)?.view_mut(index) {
             view.forget();
+        }
+        if index == Index::KeywordList {
+            self.stale(Stale::Entry(parent, name.to_vec()));
         }
         self.read_whole(space, folder, (index, name), false)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::super::{Durability, Fs, FsError, FsOptions, Ino, ROOT, RenameFlags, Stat};
+use super::super::{Durability, Fs, FsError, FsOptions, Ino, Invalidator, ROOT, RenameFlags, Stat};
 use crate::maildir::{Entry, HashKind, MailboxFacts, Oid, Op, TreePath};
 use crate::store::Backing;
 

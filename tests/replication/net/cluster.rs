@@ -13,6 +13,9 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Each with each.
 const THREE: [(usize, usize); 3] = [(0, 1), (1, 2), (0, 2)];
 
+/// Convergence that takes longer is described.
+const SLOW: Duration = Duration::from_secs(4);
+
 /// Nodes on one network.
 pub struct Cluster {
     // Dropped in this order.
@@ -110,11 +113,24 @@ impl Cluster {
         for node in &self.nodes {
             node.flush();
         }
+        let mut known = vec![None; self.nodes.len()];
+        let mut moves = Vec::new();
         loop {
             let heads: Vec<_> = self.nodes.iter().map(Node::head).collect();
+            for (at, head) in heads.iter().enumerate() {
+                if known[at] != *head {
+                    let seconds = start.elapsed().as_secs_f64();
+                    let short = head.as_deref().map_or("", |head| &head[..7]);
+                    moves.push(format!("{seconds:.2} {} {short}", self.nodes[at].name()));
+                    known[at].clone_from(head);
+                }
+            }
             if let Some(head) = &heads[0]
                 && heads.iter().all(|other| other.as_ref() == Some(head))
             {
+                if start.elapsed() > SLOW {
+                    println!("slow: {}", moves.join(", "));
+                }
                 return (start.elapsed(), head.clone());
             }
             if start.elapsed() > patience {

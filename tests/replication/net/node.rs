@@ -311,6 +311,30 @@ impl Node {
         assert!(done, "mailbraid check of {}: {said}", self.name());
     }
 
+    /// All names below a directory of the mount, what stands in the files in which servers keep keywords and UIDs, where the mount shows other mail than the
+    /// head has, and the last actions of the history: for a failure's reader.
+    pub fn files(&self, below: &str) -> String {
+        let script = r#"find . -name tmp -prune -o -type f -print | sort
+            find . -name ':list' -o -name 'dovecot-keywords' -o -name 'courierimapuiddb' -o -name 'dovecot-uidlist' | sort |
+            while read -r file; do echo "--- $file"; cat "$file"; done
+            rm -rf "$2"; "$0" flush "$1" && "$0" export "$1" mail "$2" && echo "mount and head:" && {
+                (find . -path '*/cur/*' -o -path '*/new/*') | sort >"$2.shown"
+                cd "$2/$3" && (find . -path '*/cur/*' -o -path '*/new/*') | sort | diff "$2.shown" -
+            }
+            "$0" log "$1" | head -n 150"#;
+        let done = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_mailbraid")])
+            .arg(self.store())
+            .arg(self.dir.join("exported"))
+            .arg(below)
+            .current_dir(self.mountpoint().join(below))
+            .output();
+        done.map_or_else(
+            |error| error.to_string(),
+            |done| String::from_utf8_lossy(&done.stdout).into_owned(),
+        )
+    }
+
     /// A directory beside store and mount.
     pub fn dir(&self) -> &Path {
         &self.dir

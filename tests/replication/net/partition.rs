@@ -180,6 +180,7 @@ pub fn rounds(cluster: &Cluster, ledger: &mut Ledger, random: &mut Random, whole
             }));
             if let Err(panic) = done {
                 eprintln!("what was done:\n{}", ledger.tail(80));
+                eprintln!("what the mount has:\n{}", cluster.nodes[at].files("u"));
                 std::panic::resume_unwind(panic);
             }
         }

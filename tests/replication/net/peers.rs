@@ -64,6 +64,17 @@ fn three_nodes_fall_apart_and_heal() {
 }
 
 #[test]
+fn three_nodes_one_with_courier_fall_apart_and_heal() {
+    let mut random = Random::new(support::seed());
+    let mut cluster = Cluster::three_with_courier();
+    let mut ledger = Ledger::default();
+    furnish(&cluster, &mut ledger);
+    cluster.nodes[1].start_courier();
+    rounds(&cluster, &mut ledger, &mut random, seconds(20));
+    cluster.assert_sound();
+}
+
+#[test]
 fn a_node_is_killed() {
     strike(
         Blow::Kill,

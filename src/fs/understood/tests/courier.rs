@@ -109,6 +109,23 @@ fn keywords_are_one_for_both_servers() {
 }
 
 #[test]
+fn courier_deletes_a_message_with_letters() {
+    let tree = opened_by_dovecot();
+    tree.rename("u/new/1.a", "u/cur/1.a:2,Sa");
+    let (folder, name) = tree.split("u/courierimapkeywords");
+    tree.fs.mkdir(folder, name.as_bytes()).unwrap();
+    tree.rename("u/cur/1.a:2,Sa", "u/cur/1.a:2,ST");
+    let ino = tree.stat("u/cur/1.a:2,STa").unwrap().ino;
+    assert_eq!(tree.stat("u/cur/1.a:2,ST").unwrap().ino, ino);
+    // It thinks better of it, and not.
+    tree.rename("u/cur/1.a:2,ST", "u/cur/1.a:2,S");
+    tree.rename("u/cur/1.a:2,S", "u/cur/1.a:2,ST");
+    assert_eq!(tree.uid("u/cur/1.a:2,STa"), 1);
+    tree.unlink("u/cur/1.a:2,ST");
+    assert!(tree.stat("u/cur/1.a:2,STa").is_err());
+}
+
+#[test]
 fn a_courier_that_slept_finds_its_messages() {
     let tree = opened_by_dovecot();
     tree.rename("u/new/1.a", "u/cur/1.a:2,S");
@@ -168,4 +185,26 @@ fn what_lands_in_new_where_courier_looks_is_its_to_number() {
     tree.write("u/tmp/db", "1 9 6\n3 3.c\n4 5.e\n5 4.d\n");
     tree.rename("u/tmp/db", "u/courierimapuiddb");
     assert_eq!(tree.uid("u/cur/4.d:2,"), 5);
+}
+
+#[test]
+fn the_kernel_forgets_a_list_that_courier_wrote() {
+    struct Told(crossbeam_channel::Sender<(Ino, Vec<u8>)>);
+    impl Invalidator for Told {
+        fn entry(&self, parent: Ino, name: &[u8]) {
+            self.0.send((parent, name.to_vec())).unwrap();
+        }
+        fn inode(&self, _: Ino) {}
+    }
+    let tree = opened_by_dovecot();
+    let (folder, name) = tree.split("u/courierimapkeywords");
+    tree.fs.mkdir(folder, name.as_bytes()).unwrap();
+    let (dir, list) = tree.split("u/courierimapkeywords/:list");
+    let (sender, told) = crossbeam_channel::unbounded();
+    tree.fs.set_invalidator(Arc::new(Told(sender))).unwrap();
+    // Under this name the kernel may remember a file for long, and what is renamed keeps its time.
+    tree.write("u/tmp/1795853729.M1P2.vm", "Important\n\n");
+    tree.rename("u/tmp/1795853729.M1P2.vm", "u/courierimapkeywords/:list");
+    let patience = std::time::Duration::from_secs(60);
+    while told.recv_timeout(patience).expect("nothing is forgotten") != (dir, list.into()) {}
 }
