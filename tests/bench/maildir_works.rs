@@ -36,8 +36,10 @@ struct Bench {
 /// One work in one place: prepares what it needs, and gives the number of operations and the seconds they took.
 type Work = fn(&Bench, &mut Place) -> Result<(usize, f64), Error>;
 
-const DELIVER_1: &str = "durable delivery, 1 client";
-const DELIVER_8: &str = "durable delivery, 8 clients";
+/// Durable deliveries by one client.
+pub const DELIVER_1: &str = "durable delivery, 1 client";
+/// And by eight.
+pub const DELIVER_8: &str = "durable delivery, 8 clients";
 const BARE: &str = "fdatasync of the same bytes";
 
 const WORKS: [(&str, Work); 10] = [
@@ -96,27 +98,19 @@ pub fn run(arguments: &Arguments) -> Result<Report, Error> {
             }
         }
     }
-    above_bare(&mut report);
+    if let Some(above) = above_bare(&report) {
+        report.note(format!(
+            "a durable delivery takes, above one fdatasync, {above:.2} × the null filesystem's delivery"
+        ));
+    }
     Ok(report)
 }
 
-/// The line of the delivery's bare cost: what it takes above one fdatasync, against the null filesystem's whole delivery.
-fn above_bare(report: &mut Report) {
-    let micros = |rate: f64| 1e6 / rate;
-    if let (Some(bare), Some(null), Some(ours)) = (
-        report.median(BARE, EXT4),
-        report.median(DELIVER_1, NULLFS),
-        report.median(DELIVER_1, MAILBRAID),
-    ) {
-        let above = micros(ours) - micros(bare);
-        report.note(format!(
-            "a durable delivery takes {:.0} µs; less one fdatasync ({:.0} µs) {above:.0} µs = {:.2} × the null filesystem's {:.0} µs",
-            micros(ours),
-            micros(bare),
-            above / micros(null),
-            micros(null)
-        ));
-    }
+/// What a delivery takes above one fdatasync of its bytes, in terms of the null filesystem's whole delivery.
+pub fn above_bare(report: &Report) -> Option<f64> {
+    let micros = |work, place| report.median(work, place).map(|rate| 1e6 / rate);
+    let above = micros(DELIVER_1, MAILBRAID)? - micros(BARE, EXT4)?;
+    Some(above / micros(DELIVER_1, NULLFS)?)
 }
 
 /// The folders the works need.
