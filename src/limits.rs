@@ -183,6 +183,9 @@ pub const HOLDER_WAIT: Duration = Duration::from_secs(90);
 /// How often such a command looks whether the daemon is gone: soon enough that `umount` and `mount` in a row are no pause.
 pub const HOLDER_POLL: Duration = Duration::from_millis(10);
 
+/// How long `restore` waits for a server that writes a folder's keywords, which takes it a few milliseconds.
+pub const KEYWORDS_LOCK_WAIT: Duration = Duration::from_secs(10);
+
 /// Sorted listings kept for readers that take them piece by piece: more directories than are listed at once, and each goes when it was read
 /// to its end.
 pub const LISTINGS_KEPT: usize = 8;

@@ -114,11 +114,15 @@ fn directory(
 fn file(path: &Path, content: &[u8], attrs: &Attrs) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(content)?;
-    let since = Duration::from_secs(attrs.mtime.unsigned_abs());
-    let mtime = if attrs.mtime < 0 {
+    file.set_modified(time(attrs.mtime))
+}
+
+/// A message's time as the system knows it; `seconds` since the epoch, or before it.
+pub(super) fn time(seconds: i64) -> SystemTime {
+    let since = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
         SystemTime::UNIX_EPOCH - since
     } else {
         SystemTime::UNIX_EPOCH + since
-    };
-    file.set_modified(mtime)
+    }
 }

@@ -10,6 +10,7 @@ mod log;
 mod mount;
 mod options;
 mod peer;
+mod restore;
 mod serve;
 mod status;
 mod syslog;
@@ -110,6 +111,15 @@ enum Command {
         rev: String,
         /// A new or empty directory
         dir: PathBuf,
+    },
+    /// Bring a message or a folder back from history, into the live mount
+    Restore {
+        /// The store directory
+        store: PathBuf,
+        /// A git revision, or a date
+        rev: String,
+        /// A message (flags may be left out) or a folder, below the mount point
+        path: OsString,
     },
     /// Verify repository and journal
     Check {
@@ -240,6 +250,16 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
                 export::export(&repo, &rev, &dir, &progress).map_err(|error| error.to_string())?;
             progress.finish_and_clear();
             println!("{} files in {} directories", done.files, done.directories);
+        }
+        Command::Restore { store, rev, path } => {
+            let repo = open_repo(&store)?;
+            let mountpoint = restore::mountpoint(&store)?;
+            let path = restore::below(&mountpoint, &path);
+            let progress = progress("messages");
+            let done = restore::restore(&repo, &rev, &path, &mountpoint, &progress)
+                .map_err(|error| error.to_string())?;
+            progress.finish_and_clear();
+            println!("{} restored, {} already there", done.restored, done.present);
         }
         Command::Check { store } => return check::run(&store),
         Command::Serve { node, store } => {

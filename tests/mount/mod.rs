@@ -14,5 +14,6 @@ mod listing;
 mod names;
 mod posix;
 mod real;
+mod restore;
 mod tools;
 mod torn;
