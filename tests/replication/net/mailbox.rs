@@ -142,6 +142,15 @@ impl<'a> Desk<'a> {
         named(&self.ok("LIST \"\" *"))
     }
 
+    /// Expunges what is marked as deleted, in all folders.
+    #[track_caller]
+    pub fn tidy(&mut self) {
+        for folder in self.folders() {
+            self.ok(&format!("SELECT @{folder}"));
+            self.ok("EXPUNGE");
+        }
+    }
+
     /// All that a client can see, however the server spells it: subscriptions, folders with their numbers, and a line a message.
     #[track_caller]
     pub fn view(&mut self) -> Vec<String> {

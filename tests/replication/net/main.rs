@@ -13,7 +13,7 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `MAILBRAID_NET_SECONDS` | how long schedules of partitions, and each phase of the load, go on | 20, 3 |
+//! | `MAILBRAID_NET_SECONDS` | how long schedules of partitions, and each phase of the load, go on | 12, 3 |
 //! | `MAILBRAID_NET_DELIVERIES` | mails from node to node whose way is timed | 36 |
 //! | `MAILBRAID_NET_KILLS` | how often a node is killed, and cut off | 4 |
 //! | `MAILBRAID_NET_RATE` | deliveries a second of the load | 300 |

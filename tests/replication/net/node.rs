@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::network::Host;
 use super::ssh::{Keys, Sshd};
+use crate::imap::agents::Far;
 use crate::imap::client::Client;
 use crate::imap::courier::Courier;
 use crate::imap::dovecot::{Dovecot, Options};
@@ -220,6 +221,15 @@ impl Node {
         match &self.courier {
             Some(courier) => courier.login(user),
             None => self.host.run(|| self.dovecot().login(user)),
+        }
+    }
+
+    /// Where a client program finds the account of a user.
+    #[track_caller]
+    pub fn far(&self, user: &str) -> Far {
+        match &self.courier {
+            Some(courier) => Far::Tunnel(courier.tunnel(user)),
+            None => Far::Server(self.dovecot().address(), user.to_owned()),
         }
     }
 

@@ -59,7 +59,7 @@ fn three_nodes_fall_apart_and_heal() {
     let cluster = Cluster::three();
     let mut ledger = Ledger::default();
     furnish(&cluster, &mut ledger);
-    rounds(&cluster, &mut ledger, &mut random, seconds(20));
+    rounds(&cluster, &mut ledger, &mut random, seconds(12));
     cluster.assert_sound();
 }
 
@@ -70,7 +70,7 @@ fn three_nodes_one_with_courier_fall_apart_and_heal() {
     let mut ledger = Ledger::default();
     furnish(&cluster, &mut ledger);
     cluster.nodes[1].start_courier();
-    rounds(&cluster, &mut ledger, &mut random, seconds(20));
+    rounds(&cluster, &mut ledger, &mut random, seconds(12));
     cluster.assert_sound();
 }
 

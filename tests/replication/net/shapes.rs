@@ -64,6 +64,8 @@ fn nodes_meet_at_a_plain_bare_repository() {
         .expect("run git");
     assert!(made.success());
     for node in &cluster.nodes {
+        // Nobody calls them: they look.
+        node.git(&["config", "mailbraid.fetchEvery", "1"]);
         node.add_peer("meeting", place.to_str().expect("UTF-8"));
     }
     let mut ledger = Ledger::default();
@@ -77,9 +79,11 @@ fn an_empty_node_joins() {
     let mut cluster = Cluster::start(&["a", "b", "c"], &[(0, 1)]);
     let mut ledger = Ledger::default();
     cluster.nodes[2].stop_dovecot();
+    let mut desk = Desk::new(0, &cluster.nodes[0], "u");
     for _ in 0..200 {
-        ledger.deliver(&mut Desk::new(0, &cluster.nodes[0], "u"));
+        ledger.deliver(&mut desk);
     }
+    drop(desk);
     cluster.link(2, 0);
     cluster.link(0, 2);
     cluster.converge(PATIENCE);
