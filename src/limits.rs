@@ -69,6 +69,9 @@ pub const READER_CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Ids of objects written since the list of packs was read last; beyond, it is read again, which costs a stat a pack.
 pub const RECENT_OBJECTS: usize = 20_000;
 
+/// Trees that a braid keeps as it has read them, in bytes: those of 10,000 changes on each side of a million messages.
+pub const BRAID_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
 /// More names than this below a trie node split it. Measured in the header of the module `history`.
 pub const TRIE_LEAF_MAX: usize = 64;
 

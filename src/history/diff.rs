@@ -59,30 +59,24 @@ impl Reader {
     /// # Errors
     /// [`HistoryError::Missing`], [`HistoryError::Corrupt`].
     pub fn node(&self, oid: Oid) -> Result<TrieNode, HistoryError> {
-        let bad = |reason| HistoryError::corrupt(oid, reason);
         let mut raw = Vec::new();
         self.tree(oid, &mut raw)?;
-        if let Some(split) = tree::split(&raw, self.kind()).map_err(bad)? {
-            return Ok(TrieNode::Split {
+        let mut entries = Vec::new();
+        let shape = tree::read(&raw, self.kind(), |entry| {
+            entries.push(super::reader::decode(entry));
+        });
+        match shape.map_err(|reason| HistoryError::corrupt(oid, reason))? {
+            tree::Shape::Split(split) => Ok(TrieNode::Split {
                 mailbox: split.mailbox,
                 branches: split.branches,
-            });
-        }
-        let mut mailbox = None;
-        let mut entries = Vec::new();
-        for entry in tree::entries(&raw, self.kind()) {
-            let entry = entry.map_err(bad)?;
-            if entry.is_mailbox() {
-                mailbox = Some(entry.oid());
-            } else if entry.branch().is_some() {
-                return Err(bad("a tree mixes branches and entries"));
-            } else {
-                let entry = super::reader::decode(&entry)
-                    .map_err(|name| HistoryError::corrupt(oid, name.to_string()))?;
-                entries.push(entry);
+            }),
+            tree::Shape::Leaf { mailbox } => {
+                let entries: Result<Vec<Entry>, _> = entries.into_iter().collect();
+                let entries =
+                    entries.map_err(|name| HistoryError::corrupt(oid, name.to_string()))?;
+                Ok(TrieNode::Leaf { mailbox, entries })
             }
         }
-        Ok(TrieNode::Leaf { mailbox, entries })
     }
 
     /// Walks two root trees and reports what differs, directories before what they hold. `None` is the empty tree.

@@ -3,9 +3,11 @@
 //! A tree whose previous version is in this pack too goes in as a delta against it; everything else whole. What is here already, or (blobs)
 //! in the repository, is not written again.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use gix::objs::Exists as _;
 
@@ -37,6 +39,16 @@ pub(super) struct Pending {
     blob_deflate: Deflate,
     /// Packs in place that no ref vouches for yet.
     kept: Vec<PathBuf>,
+    /// Trees of the repository that were read, where they are kept: a braid reads most of them twice, first to compare and then to change them.
+    shared: Option<RefCell<Shared>>,
+    objects_read: Cell<usize>,
+}
+
+#[derive(Default)]
+struct Shared {
+    trees: HashMap<Oid, Arc<[u8]>>,
+    bytes: usize,
+    scratch: Vec<u8>,
 }
 
 impl Pending {
@@ -58,7 +70,45 @@ impl Pending {
             tree_deflate: Deflate::new(limits::TREE_LEVEL),
             blob_deflate: Deflate::new(limits::BLOB_LEVEL),
             kept: Vec::new(),
+            shared: None,
+            objects_read: Cell::new(0),
         }
+    }
+
+    /// One that keeps the trees that it reads.
+    pub(super) fn sharing(mut self) -> Self {
+        self.shared = Some(RefCell::default());
+        self
+    }
+
+    /// Trees and blobs that were read from the repository.
+    pub(super) fn objects_read(&self) -> usize {
+        self.objects_read.get()
+    }
+
+    fn count_read(&self) {
+        self.objects_read.set(self.objects_read.get() + 1);
+    }
+
+    /// A raw tree object, kept for whoever asks next.
+    pub(super) fn shared(&self, oid: Oid) -> Result<Arc<[u8]>, HistoryError> {
+        let Some(shared) = self.shared.as_ref().filter(|_| !self.at.contains_key(&oid)) else {
+            return Ok(self.load(oid)?.into());
+        };
+        let mut shared = shared.borrow_mut();
+        if let Some(raw) = shared.trees.get(&oid) {
+            return Ok(Arc::clone(raw));
+        }
+        self.count_read();
+        self.reader.tree(oid, &mut shared.scratch)?;
+        let raw: Arc<[u8]> = shared.scratch.as_slice().into();
+        if shared.bytes > limits::BRAID_CACHE_BYTES {
+            shared.trees.clear();
+            shared.bytes = 0;
+        }
+        shared.bytes += raw.len();
+        shared.trees.insert(oid, Arc::clone(&raw));
+        Ok(raw)
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -190,7 +240,10 @@ impl Pending {
     pub(super) fn blob(&self, oid: Oid) -> Result<Vec<u8>, HistoryError> {
         match self.read(oid) {
             Some(content) => Ok(content),
-            None => self.reader.blob(oid),
+            None => {
+                self.count_read();
+                self.reader.blob(oid)
+            }
         }
     }
 
@@ -236,6 +289,12 @@ impl Trees for Pending {
                 .read(oid)
                 .ok_or_else(|| HistoryError::corrupt(oid, "it was packed wrongly"));
         }
+        if let Some(shared) = &self.shared
+            && let Some(raw) = shared.borrow().trees.get(&oid)
+        {
+            return Ok(raw.to_vec());
+        }
+        self.count_read();
         let mut raw = Vec::new();
         self.reader.tree(oid, &mut raw)?;
         Ok(raw)

@@ -110,7 +110,10 @@ impl Writer {
                 content: source,
                 attrs,
             } => {
-                self.check_put(path)?;
+                let there = self.find(path)?;
+                if there.as_ref().is_some_and(|found| found.dir) {
+                    return Err(damage(path, "a directory is in the way"));
+                }
                 match (source, content) {
                     (Content::Existing, _) => {
                         if !self.pending.surely_has(*oid) {
@@ -123,7 +126,7 @@ impl Writer {
                         return Err(damage(path, "its content was not handed over"));
                     }
                 }
-                self.put(path, *oid, attrs)
+                self.put(path, *oid, attrs, there.is_some())
             }
             Op::Rename { from, to } => self.rename(from, to),
             Op::Remove { path } => self.remove(path, false),
@@ -305,16 +308,14 @@ impl Writer {
         Ok(())
     }
 
-    fn check_put(&mut self, path: &TreePath) -> Result<(), HistoryError> {
-        match self.find(path)? {
-            Some(found) if found.dir => Err(damage(path, "a directory is in the way")),
-            _ => Ok(()),
-        }
-    }
-
-    fn put(&mut self, path: &TreePath, oid: Oid, attrs: &Attrs) -> Result<(), HistoryError> {
+    fn put(
+        &mut self,
+        path: &TreePath,
+        oid: Oid,
+        attrs: &Attrs,
+        there: bool,
+    ) -> Result<(), HistoryError> {
         let hidden = hidden::encode(path.name(), attrs);
-        let there = self.find(path)?.is_some();
         let done = if there {
             self.replace(path, hidden, oid)
         } else {
@@ -438,7 +439,7 @@ impl Writer {
         if found.dir {
             return Err(damage(path, "it is a directory"));
         }
-        self.put(path, found.oid, attrs)
+        self.put(path, found.oid, attrs, true)
     }
 
     fn set_mailbox(&mut self, folder: &TreePath, facts: &MailboxFacts) -> Result<(), HistoryError> {

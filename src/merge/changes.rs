@@ -87,7 +87,7 @@ impl<T: Trees> Walk<'_, T> {
                 self.late.trees.push(Change::Retree { path, tree });
             }
             let difference = walk::difference(self.trees, old_tree, [new_tree, old_tree], false)?;
-            let [removed, _] = difference.removed;
+            let removed = difference.base.into_iter().map(|(entry, _)| entry);
             let [added, _] = difference.added;
             let mut old_below = BTreeMap::new();
             for entry in removed {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::entities::{Entity, Id};
 use super::settle::Message;
-use super::slots::{Place, Rec, Slot, SlotId};
+use super::slots::{self, Place, Rec, Slot};
 use super::three_way::Settled;
 use crate::maildir::{Attrs, Content, Oid, Op, TreePath, name};
 
@@ -146,20 +146,16 @@ impl<'a> Edits<'a> {
     }
 
     fn messages(&mut self, later: &mut Later) {
-        let mut targets: BTreeMap<SlotId, &Message> = BTreeMap::new();
+        let mut targets: Vec<Option<&Message>> = vec![None; self.settled.slots.len()];
         for folder in &self.settled.folders {
             for message in &folder.messages {
-                targets.insert(message.slot, message);
+                targets[message.slot] = Some(message);
             }
-        }
-        let mut shared: BTreeMap<(Id, &[u8]), usize> = BTreeMap::new();
-        for slot in &self.settled.slots {
-            *shared.entry((slot.folder, &slot.identity)).or_default() += 1;
         }
         for (id, slot) in self.settled.slots.iter().enumerate() {
             let recs = &slot.sides[self.side];
-            let target = targets.get(&id).copied();
-            let is_alone = shared.get(&(slot.folder, slot.identity.as_slice())) == Some(&1);
+            let target = targets[id];
+            let is_alone = slots::is_alone(&self.settled.slots, id);
             let stays = target.is_some_and(|message| {
                 is_alone
                     && self.is_host(slot.folder)

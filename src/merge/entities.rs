@@ -298,11 +298,10 @@ impl Dirs {
                 .map(|entry| Ok((entry.dir_name()?, entry.oid)))
                 .collect::<Result<BTreeMap<_, _>, MergeError<T::Error>>>()
         };
-        let removed = difference.removed.iter().flatten();
-        let base = read(&mut removed.chain(&difference.all))?;
+        let base = read(&mut difference.base.iter().map(|(entry, _)| entry))?;
         let mut side = [base.clone(), base.clone()];
         for (at, side) in side.iter_mut().enumerate() {
-            for name in read(&mut difference.removed[at].iter())?.keys() {
+            for name in read(&mut difference.removed(at))?.keys() {
                 side.remove(name);
             }
             side.extend(read(&mut difference.added[at].iter())?);
@@ -318,12 +317,8 @@ impl Dirs {
 
 /// The files of a difference.
 fn files(mut difference: Difference) -> Difference {
-    let lists = difference
-        .removed
-        .iter_mut()
-        .chain(&mut difference.added)
-        .chain([&mut difference.all]);
-    for list in lists {
+    difference.base.retain(|(entry, _)| !entry.dir);
+    for list in &mut difference.added {
         list.retain(|entry| !entry.dir);
     }
     difference

@@ -46,7 +46,14 @@ impl Marks {
     /// The letters as they are written after `:2,`: ascending, each once. A keyword for which `letter` knows none is left out.
     #[must_use]
     pub fn write(&self, mut letter: impl FnMut(&[u8]) -> Option<u8>) -> Vec<u8> {
-        let mut out: Vec<u8> = (0..=u8::MAX).filter(|&byte| self.has(byte)).collect();
+        let mut out = Vec::new();
+        for (at, &bits) in self.letters.iter().enumerate() {
+            let mut left = bits;
+            while left != 0 {
+                out.push(at as u8 * 64 + left.trailing_zeros() as u8);
+                left &= left - 1;
+            }
+        }
         out.extend(self.keywords.iter().filter_map(|name| letter(name)));
         out.sort_unstable();
         out.dedup();

@@ -99,18 +99,18 @@ impl Folder {
             let old = subdir(trees, old, place.name())?;
             let side = subdir(trees, side, place.name())?;
             let found = walk::difference(trees, old, [side, old], false)?;
-            let files = |list: &[RawEntry]| -> Result<Vec<Named>, MergeError<T::Error>> {
-                let files = list.iter().filter(|entry| !entry.dir);
+            let files = |list: &mut dyn Iterator<Item = &RawEntry>| {
+                let files = list.filter(|entry| !entry.dir);
                 files
                     .map(|entry| Ok((entry.file()?.0, entry.oid)))
-                    .collect()
+                    .collect::<Result<Vec<Named>, MergeError<T::Error>>>()
             };
-            for (visible, oid) in files(&found.removed[0])? {
+            for (visible, oid) in files(&mut found.removed(0))? {
                 let identity = name::identity(&visible).into_owned();
                 let deleted = folder.changed.entry((identity, oid)).or_default();
                 *deleted |= is_deleted(&visible);
             }
-            let new = files(&found.added[0])?.into_iter();
+            let new = files(&mut found.added[0].iter())?.into_iter();
             folder
                 .new
                 .extend(new.map(|(visible, oid)| (place, visible, oid)));

@@ -16,7 +16,7 @@
 //! Keywords that wait in an attribute ([`hidden::KEYWORDS`]) are the message's; those in its name are merged too, so that a server which remembers file names
 //! finds them unchanged. Whether they wait is merged against the base like any value.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::entities::{Entity, Id};
 use super::facts;
@@ -107,11 +107,14 @@ impl Case<'_> {
 
     /// Where each side has a copy that the other removed, and none would be left, one stays.
     fn keep_last_copies(&self, merged: &mut Merged) {
-        let kept: BTreeSet<_> = merged.outs.iter().map(|out| out.slot).collect();
+        let mut kept = vec![false; self.slots.len()];
+        for out in &merged.outs {
+            kept[out.slot] = true;
+        }
         let mut copies: BTreeMap<(&[u8], Oid), [Vec<SlotId>; 2]> = BTreeMap::new();
         for (id, slot) in self.slots.iter().enumerate() {
             let only = [slot.on(0).is_some(), slot.on(1).is_some()];
-            if !kept.contains(&id) && only[0] != only[1] {
+            if !kept[id] && only[0] != only[1] {
                 let of_mail = copies.entry((&slot.identity, slot.oid)).or_default();
                 of_mail[usize::from(only[1])].push(id);
             }

@@ -10,8 +10,8 @@
 
 use std::collections::BTreeMap;
 
-use super::entities::{Entity, Id};
-use super::slots::{Slot, SlotId};
+use super::entities::Entity;
+use super::slots::{self, Slot, SlotId};
 use crate::maildir::{Oid, TreePath};
 
 /// What one side has moved.
@@ -30,47 +30,53 @@ impl Moves {
     }
 }
 
-/// Finds what `side` has moved.
+/// Finds what `side` has moved. Many messages may be of one content, so nothing here compares each with each.
 pub(super) fn find(entities: &[Entity], slots: &[Slot], side: usize) -> Moves {
     let mut moves = Moves::default();
-    let mut gone: BTreeMap<Oid, Vec<SlotId>> = BTreeMap::new();
-    let mut new: BTreeMap<Oid, Vec<SlotId>> = BTreeMap::new();
-    let mut rewritten: BTreeMap<(Id, &[u8]), SlotId> = BTreeMap::new();
+    let mut gone: Vec<(Oid, SlotId)> = Vec::new();
+    let mut new: Vec<(Oid, &[u8], SlotId)> = Vec::new();
     for (id, slot) in slots.iter().enumerate() {
         match (slot.base.is_empty(), slot.sides[side].is_empty()) {
-            (false, true) => gone.entry(slot.oid).or_default().push(id),
-            (true, false) => {
-                new.entry(slot.oid).or_default().push(id);
-                rewritten.entry((slot.folder, &slot.identity)).or_insert(id);
-            }
+            (false, true) => gone.push((slot.oid, id)),
+            (true, false) => new.push((slot.oid, &slot.identity, id)),
             _ => {}
         }
     }
-    for (oid, gone) in gone {
-        let none = Vec::new();
-        let new = new.get(&oid).unwrap_or(&none);
-        for &from in &gone {
-            for &to in new {
-                if slots[to].identity == slots[from].identity {
-                    moves.add(from, to);
-                }
+    gone.sort_unstable();
+    new.sort_unstable();
+    for gone in gone.chunk_by(|a, b| a.0 == b.0) {
+        let oid = gone[0].0;
+        let start = new.partition_point(|new| new.0 < oid);
+        let len = new[start..].partition_point(|new| new.0 == oid);
+        let new = &new[start..start + len];
+        for &(_, from) in gone {
+            let identity = slots[from].identity.as_slice();
+            let start = new.partition_point(|new| new.1 < identity);
+            for &(_, _, to) in new[start..].iter().take_while(|new| new.1 == identity) {
+                moves.add(from, to);
             }
         }
-        if let ([from], [to]) = (gone.as_slice(), new.as_slice())
+        if let ([(_, from)], [(_, _, to)]) = (gone, new)
             && !moves.to.contains_key(from)
             && are_of_one_mailbox(entities, slots, *from, *to)
         {
             moves.add(*from, *to);
         }
-        for from in gone {
+        for &(_, from) in gone {
             if !moves.to.contains_key(&from)
-                && let Some(&to) = rewritten.get(&(slots[from].folder, &slots[from].identity))
+                && let Some(to) = written_anew(slots, from, side)
             {
                 moves.add(from, to);
             }
         }
     }
     moves
+}
+
+/// The first message that is new on `side` under the name of one that is gone.
+fn written_anew(slots: &[Slot], gone: SlotId, side: usize) -> Option<SlotId> {
+    let is_new = |&id: &SlotId| slots[id].base.is_empty() && !slots[id].sides[side].is_empty();
+    slots::of_one_name(slots, gone).find(is_new)
 }
 
 /// Whether two folders are one, one holds the other, or both are Maildir++ folders of one mailbox (`.Name` beside each other).

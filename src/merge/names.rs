@@ -4,8 +4,6 @@
 //! the name, the other is called `UNIQUE,D=` and twelve digits of its blob id. That name depends on nothing else, so every node finds the same one, and
 //! finds it again.
 
-use std::collections::BTreeSet;
-
 use super::messages::Out;
 use super::slots::{Place, Rec, Slot};
 use crate::limits::NAME_MAX;
@@ -25,8 +23,9 @@ pub(super) fn render(out: &Out, slot: &Slot, letters: &[u8]) -> Vec<u8> {
             && unique == out.unique
             && info.is_none_or(|info| info.starts_with(b"2,"))
             && {
-                let said: BTreeSet<&u8> = name::flags(&rec.name).iter().collect();
-                said.len() == letters.len() && letters.iter().all(|letter| said.contains(letter))
+                let said = name::flags(&rec.name);
+                said.iter().all(|letter| letters.contains(letter))
+                    && letters.iter().all(|letter| said.contains(letter))
             }
     };
     let of_sides = slot

@@ -113,16 +113,7 @@ pub(super) fn merge<T: Trees>(
             }
             Ok(())
         };
-        let mut base: BTreeMap<&RawEntry, [bool; 2]> = BTreeMap::new();
-        for raw in &entity.files.all {
-            base.insert(raw, [false; 2]);
-        }
-        for side in 0..2 {
-            for raw in &entity.files.removed[side] {
-                base.entry(raw).or_default()[side] = true;
-            }
-        }
-        for (raw, missing) in base {
+        for (raw, missing) in &entity.files.base {
             put(raw, [true, !missing[0], !missing[1]])?;
         }
         for side in 0..2 {

@@ -120,7 +120,7 @@ impl<T: Trees> Survey<'_, T> {
             [Some(side.tree), Some(base.tree)],
             false,
         )?;
-        let removed = subdirs::<T>(&found.removed[0])?;
+        let removed = subdirs::<T>(found.removed(0))?;
         let mut added = subdirs::<T>(&found.added[0])?;
         for (name, tree) in removed {
             let old = base.child(&name, tree);
@@ -217,11 +217,11 @@ impl<T: Trees> Survey<'_, T> {
 }
 
 /// Directories among entries, those of messages and of scratch left out.
-pub(super) fn subdirs<T: Trees>(
-    entries: &[RawEntry],
+pub(super) fn subdirs<'a, T: Trees>(
+    entries: impl IntoIterator<Item = &'a RawEntry>,
 ) -> Result<BTreeMap<Vec<u8>, Oid>, MergeError<T::Error>> {
     let mut found = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.dir) {
+    for entry in entries.into_iter().filter(|entry| entry.dir) {
         let name = entry.dir_name()?;
         if !is_container(&name) && name != b"tmp" {
             found.insert(name, entry.oid);

@@ -222,15 +222,21 @@ impl Group<'_> {
 
     /// Gives messages of one identity different names; what is the same message becomes one.
     fn tell_apart(&self, candidates: &mut Vec<Candidate>, conflicts: &mut Vec<Conflict>) {
-        let mut all = std::mem::take(candidates);
-        all.sort_by_cached_key(Candidate::key);
-        let mut taken: BTreeSet<Vec<u8>> = BTreeSet::new();
+        let mut all: Vec<((Vec<u8>, Oid), Candidate)> = std::mem::take(candidates)
+            .into_iter()
+            .map(|candidate| (candidate.key(), candidate))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut last_key: Option<(Vec<u8>, Oid)> = None;
         let mut renamed = Vec::new();
-        for mut candidate in all {
-            let key = candidate.key();
+        for (key, mut candidate) in all {
+            let taken = last_key.as_ref().filter(|last| last.0 == key.0);
             match candidates.last_mut() {
-                Some(last) if last.key() == key => last.join(candidate),
-                _ if taken.insert(key.0) => candidates.push(candidate),
+                Some(last) if taken == Some(&key) => last.join(candidate),
+                _ if taken.is_none() => {
+                    candidates.push(candidate);
+                    last_key = Some(key);
+                }
                 _ => {
                     candidate.out.unique = names::derive(&candidate.out.unique, candidate.out.oid);
                     candidate.derived = true;

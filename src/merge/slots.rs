@@ -3,7 +3,7 @@
 //! A message is its identity within the folder *and* its content: a file written anew in place is another message, for a UID must never come to mean
 //! other content. Several files of one identity and content are one message; the first of them speaks for all.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::entities::{Entity, Id};
 use super::source::{MergeError, RawEntry, Trees};
@@ -64,52 +64,47 @@ impl Slot {
     pub(super) fn in_base(&self) -> Option<&Rec> {
         self.base.first()
     }
+
+    fn add(&mut self, rec: Rec, into: [bool; 3]) {
+        let [left, right] = &mut self.sides;
+        for (recs, into) in [&mut self.base, left, right].into_iter().zip(into) {
+            if into {
+                recs.push(rec.clone());
+            }
+        }
+    }
 }
 
-/// All messages that differ, by folder, identity and content.
+/// A file of a message, before it is known which files are one message.
+struct File {
+    folder: Id,
+    identity: Vec<u8>,
+    oid: Oid,
+    rec: Rec,
+    /// Whether the base and each side have it.
+    into: [bool; 3],
+}
+
+/// All messages that differ, ordered by folder, identity and content.
 pub(super) fn find<T: Trees>(entities: &[Entity]) -> Result<Vec<Slot>, MergeError<T::Error>> {
-    let mut found: BTreeMap<(Id, Vec<u8>, Oid), Slot> = BTreeMap::new();
+    let mut files = Vec::new();
     for entity in entities {
         let Some(folder) = entity.folder else {
             continue;
         };
         let place = Place::of(entity.some_path().name());
         let mut put = |raw: &RawEntry, into: [bool; 3]| -> Result<(), MergeError<T::Error>> {
-            let (visible, attrs) = raw.file()?;
-            let identity = name::identity(&visible).into_owned();
-            let rec = Rec {
-                place,
-                name: visible,
-                attrs,
-            };
-            let slot = found.entry((folder, identity, raw.oid)).or_insert_with_key(
-                |(folder, identity, oid)| Slot {
-                    folder: *folder,
-                    identity: identity.clone(),
-                    oid: *oid,
-                    base: Vec::new(),
-                    sides: [Vec::new(), Vec::new()],
-                },
-            );
-            let [left, right] = &mut slot.sides;
-            for (recs, into) in [&mut slot.base, left, right].into_iter().zip(into) {
-                if into {
-                    recs.push(rec.clone());
-                }
-            }
+            let (name, attrs) = raw.file()?;
+            files.push(File {
+                folder,
+                identity: name::identity(&name).into_owned(),
+                oid: raw.oid,
+                rec: Rec { place, name, attrs },
+                into,
+            });
             Ok(())
         };
-        // In which of the sides a file of the base is missing.
-        let mut base: BTreeMap<&RawEntry, [bool; 2]> = BTreeMap::new();
-        for raw in &entity.files.all {
-            base.insert(raw, [false; 2]);
-        }
-        for side in 0..2 {
-            for raw in &entity.files.removed[side] {
-                base.entry(raw).or_default()[side] = true;
-            }
-        }
-        for (raw, missing) in base {
+        for (raw, missing) in &entity.files.base {
             put(raw, [true, !missing[0], !missing[1]])?;
         }
         for side in 0..2 {
@@ -118,7 +113,31 @@ pub(super) fn find<T: Trees>(entities: &[Entity]) -> Result<Vec<Slot>, MergeErro
             }
         }
     }
-    let mut slots: Vec<Slot> = found.into_values().collect();
+    let order = order(&files);
+    let mut files: Vec<Option<File>> = files.into_iter().map(Some).collect();
+    let mut slots: Vec<Slot> = Vec::new();
+    for at in order {
+        let Some(file) = files[at].take() else {
+            continue;
+        };
+        let is_same = |slot: &&mut Slot| {
+            slot.folder == file.folder && slot.oid == file.oid && slot.identity == file.identity
+        };
+        match slots.last_mut().filter(is_same) {
+            Some(slot) => slot.add(file.rec, file.into),
+            None => {
+                let mut slot = Slot {
+                    folder: file.folder,
+                    identity: file.identity,
+                    oid: file.oid,
+                    base: Vec::new(),
+                    sides: [Vec::new(), Vec::new()],
+                };
+                slot.add(file.rec, file.into);
+                slots.push(slot);
+            }
+        }
+    }
     for slot in &mut slots {
         let [left, right] = &mut slot.sides;
         for recs in [&mut slot.base, left, right] {
@@ -128,4 +147,41 @@ pub(super) fn find<T: Trees>(entities: &[Entity]) -> Result<Vec<Slot>, MergeErro
         }
     }
     Ok(slots)
+}
+
+/// Places of files in their order. Most comparisons end in the first bytes of an identity, which are kept beside each other.
+fn order(files: &[File]) -> Vec<usize> {
+    let mut keys: Vec<(Id, u128, usize)> = Vec::with_capacity(files.len());
+    for (at, file) in files.iter().enumerate() {
+        let mut first = [0; 16];
+        let len = file.identity.len().min(16);
+        first[..len].copy_from_slice(&file.identity[..len]);
+        keys.push((file.folder, u128::from_be_bytes(first), at));
+    }
+    keys.sort_unstable_by(|a, b| {
+        let rest = |at: usize| (&files[at].identity, files[at].oid, at);
+        (a.0, a.1)
+            .cmp(&(b.0, b.1))
+            .then_with(|| rest(a.2).cmp(&rest(b.2)))
+    });
+    keys.into_iter().map(|(_, _, at)| at).collect()
+}
+
+/// The slots that have the folder and identity of this one, and it: they are beside each other.
+pub(super) fn of_one_name(slots: &[Slot], id: SlotId) -> Range<SlotId> {
+    let is_same = |slot: &&Slot| is_of_one_name(slot, &slots[id]);
+    let before = slots[..id].iter().rev().take_while(is_same);
+    let after = slots[id..].iter().take_while(is_same);
+    id - before.count()..id + after.count()
+}
+
+/// Whether no other slot has the folder and identity of this one.
+pub(super) fn is_alone(slots: &[Slot], id: SlotId) -> bool {
+    let is_other =
+        |other: Option<&Slot>| other.is_none_or(|other| !is_of_one_name(other, &slots[id]));
+    is_other(slots[..id].last()) && is_other(slots.get(id + 1))
+}
+
+fn is_of_one_name(one: &Slot, other: &Slot) -> bool {
+    one.folder == other.folder && one.identity == other.identity
 }

@@ -1,6 +1,7 @@
 //! What the merge needs of a repository, as traits: the history implements them lazily, tests implement them in memory.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::maildir::hidden::{self, BadHiddenName};
@@ -15,8 +16,8 @@ pub enum Node {
     Leaf {
         /// The folder's facts file, at the top of its directory.
         mailbox: Option<Oid>,
-        /// The entries, in any order. Names are hidden names ([`crate::maildir::hidden`]), decoded only where they differ.
-        entries: Vec<RawEntry>,
+        /// The entries, in any order.
+        entries: Entries,
     },
     /// Names are placed by a hexadecimal digit of their identity's hash.
     Split {
@@ -33,6 +34,71 @@ impl Node {
     pub fn mailbox(&self) -> Option<Oid> {
         match self {
             Self::Leaf { mailbox, .. } | Self::Split { mailbox, .. } => *mailbox,
+        }
+    }
+}
+
+/// Entries of a leaf. Names are hidden names ([`crate::maildir::hidden`]), decoded only where they differ, and stay in the object that they were read from: most
+/// leaves that a merge reads differ in one entry of thirty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Entries {
+    raw: Arc<[u8]>,
+    places: Vec<(Range<u32>, bool, Oid)>,
+}
+
+impl Entries {
+    /// Of an object: where in it each name is, whether that is a directory, and its blob or tree.
+    #[must_use]
+    pub fn new(raw: Arc<[u8]>, places: Vec<(Range<u32>, bool, Oid)>) -> Self {
+        Self { raw, places }
+    }
+
+    /// The entries, in the order of the object.
+    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        self.places.iter().map(|(name, dir, oid)| EntryRef {
+            name: &self.raw[name.start as usize..name.end as usize],
+            dir: *dir,
+            oid: *oid,
+        })
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+impl FromIterator<RawEntry> for Entries {
+    fn from_iter<I: IntoIterator<Item = RawEntry>>(entries: I) -> Self {
+        let (mut raw, mut places) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let start = raw.len() as u32;
+            raw.extend_from_slice(&entry.name);
+            places.push((start..raw.len() as u32, entry.dir, entry.oid));
+        }
+        let raw = raw.into();
+        Self { raw, places }
+    }
+}
+
+/// An entry that stays in its leaf. Ordered as [`RawEntry`] is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct EntryRef<'a> {
+    /// Hidden name.
+    pub name: &'a [u8],
+    /// Whether it is a directory.
+    pub dir: bool,
+    /// Blob or tree.
+    pub oid: Oid,
+}
+
+impl From<EntryRef<'_>> for RawEntry {
+    fn from(entry: EntryRef<'_>) -> Self {
+        Self {
+            name: entry.name.to_vec(),
+            dir: entry.dir,
+            oid: entry.oid,
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::source::{MergeError, Node, RawEntry, Trees};
+use super::source::{EntryRef, MergeError, Node, RawEntry, Trees};
 use crate::maildir::Oid;
 
 /// Deepest node of a trie: 16⁸ names are more than any directory holds. Guards against trees that are made to hurt.
@@ -15,12 +15,18 @@ const MAX_DEPTH: usize = 8;
 /// How a directory differs on two sides from its base.
 #[derive(Default, Debug)]
 pub(super) struct Difference {
-    /// Entries of the base that are not the same on a side.
-    pub(super) removed: [Vec<RawEntry>; 2],
+    /// Entries of the base that are not the same on a side, and on which they are not; all of the base if everything was asked for.
+    pub(super) base: Vec<(RawEntry, [bool; 2])>,
     /// Entries of a side that are not the same in the base.
     pub(super) added: [Vec<RawEntry>; 2],
-    /// All entries of the base; filled only if everything was asked for.
-    pub(super) all: Vec<RawEntry>,
+}
+
+impl Difference {
+    /// Entries of the base that are not the same on a side.
+    pub(super) fn removed(&self, side: usize) -> impl Iterator<Item = &RawEntry> {
+        let gone = self.base.iter().filter(move |(_, missing)| missing[side]);
+        gone.map(|(entry, _)| entry)
+    }
 }
 
 /// Compares a directory; `None` where a tree does not have it. With `whole`, equal nodes are read too.
@@ -53,21 +59,25 @@ pub(super) fn difference<T: Trees>(
             Some(Node::Split { .. }) | None => false,
         };
         if is_leaf(&base_node) || side_nodes.iter().any(is_leaf) {
-            let base_names = names(trees, base, base_node.as_ref(), depth)?;
+            let base_leaves = leaves(trees, base, base_node.as_ref(), depth)?;
+            let base_names = names(&base_leaves);
+            let mut missing = vec![[false; 2]; base_names.len()];
             for at in 0..2 {
                 if sides[at] == base {
                     continue;
                 }
-                let side_names = names(trees, sides[at], side_nodes[at].as_ref(), depth)?;
+                let side_leaves = leaves(trees, sides[at], side_nodes[at].as_ref(), depth)?;
                 compare(
                     &base_names,
-                    &side_names,
-                    &mut found.removed[at],
+                    &names(&side_leaves),
+                    |gone| missing[gone][at] = true,
                     &mut found.added[at],
                 );
             }
-            if whole {
-                found.all.extend(base_names);
+            for (&entry, missing) in base_names.iter().zip(missing) {
+                if whole || missing != [false; 2] {
+                    found.base.push((entry.into(), missing));
+                }
             }
             continue;
         }
@@ -94,16 +104,17 @@ pub(super) fn difference<T: Trees>(
 /// All entries of a directory.
 pub(super) fn list<T: Trees>(trees: &T, dir: Oid) -> Result<Vec<RawEntry>, MergeError<T::Error>> {
     let node = trees.node(dir).map_err(MergeError::Source)?;
-    names(trees, Some(dir), Some(&node), 0)
+    let leaves = leaves(trees, Some(dir), Some(&node), 0)?;
+    Ok(names(&leaves).into_iter().map(RawEntry::from).collect())
 }
 
-/// All entries below a node, sorted.
-fn names<T: Trees>(
+/// The leaves below a node, itself if it is one.
+fn leaves<T: Trees>(
     trees: &T,
     oid: Option<Oid>,
     node: Option<&Arc<Node>>,
     depth: usize,
-) -> Result<Vec<RawEntry>, MergeError<T::Error>> {
+) -> Result<Vec<Arc<Node>>, MergeError<T::Error>> {
     let mut found = Vec::new();
     let mut todo = Vec::new();
     if let (Some(oid), Some(node)) = (oid, node) {
@@ -111,7 +122,7 @@ fn names<T: Trees>(
     }
     while let Some((oid, node, depth)) = todo.pop() {
         match &*node {
-            Node::Leaf { entries, .. } => found.extend_from_slice(entries),
+            Node::Leaf { .. } => found.push(node),
             Node::Split { branches, .. } => {
                 if depth == MAX_DEPTH {
                     return Err(MergeError::Depth(oid));
@@ -123,31 +134,46 @@ fn names<T: Trees>(
             }
         }
     }
-    found.sort_unstable();
     Ok(found)
 }
 
-/// Splits two sorted lists into what only one of them has.
+/// All entries of leaves, sorted.
+fn names(leaves: &[Arc<Node>]) -> Vec<EntryRef<'_>> {
+    let mut found = Vec::new();
+    for leaf in leaves {
+        if let Node::Leaf { entries, .. } = &**leaf {
+            found.extend(entries.iter());
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Splits two sorted lists into what only one of them has: places in `base`, and entries of `side`.
 fn compare(
-    base: &[RawEntry],
-    side: &[RawEntry],
-    removed: &mut Vec<RawEntry>,
+    base: &[EntryRef<'_>],
+    side: &[EntryRef<'_>],
+    mut removed: impl FnMut(usize),
     added: &mut Vec<RawEntry>,
 ) {
-    let (mut old, mut new) = (base.iter().peekable(), side.iter().peekable());
+    let (mut old, mut new) = (0, 0);
     loop {
-        match (old.peek(), new.peek()) {
-            (Some(a), Some(b)) => match a.cmp(b) {
-                Ordering::Equal => {
-                    old.next();
-                    new.next();
-                }
-                Ordering::Less => removed.extend(old.next().cloned()),
-                Ordering::Greater => added.extend(new.next().cloned()),
-            },
-            (Some(_), None) => removed.extend(old.next().cloned()),
-            (None, Some(_)) => added.extend(new.next().cloned()),
+        let order = match (base.get(old), side.get(new)) {
+            (Some(a), Some(b)) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
             (None, None) => return,
+        };
+        match order {
+            Ordering::Equal => (old, new) = (old + 1, new + 1),
+            Ordering::Less => {
+                removed(old);
+                old += 1;
+            }
+            Ordering::Greater => {
+                added.push(side[new].into());
+                new += 1;
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::history::{Graph, HistoryError, RawNode, Repo, Weaver};
 use crate::maildir::{Oid, Op, hidden, mailbox};
 use crate::merge::rest::Lines;
-use crate::merge::{Node, RawEntry, Trees, World};
+use crate::merge::{Entries, Node, Trees, World};
 
 /// Nodes that are kept read: a merge comes back to the same ones for its base and both sides.
 const NODES_KEPT: usize = 20_000;
@@ -40,6 +40,12 @@ impl<'a> BraidWorld<'a> {
         })
     }
 
+    /// Trees and blobs that were read from the repository so far.
+    #[must_use]
+    pub fn objects_read(&self) -> usize {
+        self.weaver.objects_read()
+    }
+
     /// UIDNEXT of all folders in a directory, itself too.
     fn nexts(&self, tree: Oid) -> Result<Nexts, HistoryError> {
         if let Some(known) = self.nexts.borrow().get(&tree) {
@@ -66,7 +72,7 @@ impl<'a> BraidWorld<'a> {
                 }
                 Node::Leaf { entries, .. } => {
                     for entry in entries.iter().filter(|entry| entry.dir) {
-                        let name = hidden::decode_plain(&entry.name)
+                        let name = hidden::decode_plain(entry.name)
                             .map_err(|bad| HistoryError::corrupt(tree, bad.to_string()))?;
                         // Messages, not folders: as many as may be.
                         if matches!(name.as_slice(), b"cur" | b"new" | b"tmp") {
@@ -93,12 +99,13 @@ impl Trees for BraidWorld<'_> {
             return Ok(Arc::clone(known));
         }
         let node = Arc::new(match self.weaver.node(tree)? {
-            RawNode::Leaf { mailbox, entries } => Node::Leaf {
+            RawNode::Leaf {
                 mailbox,
-                entries: entries
-                    .into_iter()
-                    .map(|(name, dir, oid)| RawEntry { name, dir, oid })
-                    .collect(),
+                raw,
+                entries,
+            } => Node::Leaf {
+                mailbox,
+                entries: Entries::new(raw, entries),
             },
             RawNode::Split { mailbox, branches } => Node::Split { mailbox, branches },
         });

@@ -1,219 +1,41 @@
 //! `cargo bench --bench braid`: what a braid reads and how long it takes, by the size of the mailbox and the number of changes on each side; and beside it
 //! `git merge-tree --write-tree` on the same mailbox as one flat tree.
 //!
-//! A side's changes are flags (half of them), expunges and deliveries (a quarter each); no message is changed by both sides unless both change more than half of
-//! them. The mails are small: a merge
-//! never reads them. git is told not to look for renames, which it would take a flag change for; it keeps both names of a message that both sides flag.
+//! What the sides do is in [`separated`]. git is told not to look for renames, which it would take a flag change for; it keeps both names of a message that both
+//! sides flag.
 //!
-//! Arguments: sizes of the mailbox, else 10,000, 100,000 and 1,000,000.
+//! A braid is timed as the store makes it, from the heads to the pack that is synced to the disk, in a repository that was just opened; "merged" is the part of it
+//! before the pack is written. All times are medians.
+//!
+//! Arguments: mailboxes, else 10000, 100000 and 1000000; `SIZExCHANGES` for one case alone. `deltas`: the repository is maintained before it is measured, so
+//! that trees of the sides are deltas.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
+mod separated;
+
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Instant;
 
-use mailbraid::history::{
-    CommitText, Graph, HistoryError, InitOptions, Maintenance, Repo, Writer, hash_blob, maintain,
-};
-use mailbraid::maildir::{Attrs, Content, HashKind, MailboxFacts, Oid, Op, TreePath};
-use mailbraid::merge::{Node, Trees, World, braid};
+use mailbraid::history::{CommitText, Graph, InitOptions, Maintenance, Repo, hash_blob, maintain};
+use mailbraid::maildir::Oid;
+use mailbraid::merge::{braid, commit::IDENTITY};
 use mailbraid::store::world::BraidWorld;
 
-const KIND: HashKind = HashKind::Sha1;
+use separated::{Edit, KIND, edits, fill, head, mail, name, ops};
+
 const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
 const CHANGES: [usize; 3] = [100, 1_000, 10_000];
-/// Runs of each case; the shortest time counts.
-const RUNS: usize = 3;
-const MAIL: &[u8] = b"a mail\n";
+/// Runs of each case.
+const RUNS: usize = 5;
+/// Runs of git, which are long.
+const GIT_RUNS: usize = 3;
 
-/// The repository, and which objects were asked for.
-struct Counted<'a> {
-    world: BraidWorld<'a>,
-    read: RefCell<HashSet<Oid>>,
-}
-
-impl Trees for Counted<'_> {
-    type Error = HistoryError;
-
-    fn node(&self, tree: Oid) -> Result<Arc<Node>, HistoryError> {
-        self.read.borrow_mut().insert(tree);
-        self.world.node(tree)
-    }
-
-    fn blob(&self, blob: Oid) -> Result<Vec<u8>, HistoryError> {
-        self.read.borrow_mut().insert(blob);
-        self.world.blob(blob)
-    }
-
-    fn hash(&self, content: &[u8]) -> Oid {
-        self.world.hash(content)
-    }
-}
-
-impl World for Counted<'_> {
-    fn tree(&self, commit: Oid) -> Result<Oid, HistoryError> {
-        self.world.tree(commit)
-    }
-
-    fn time(&self, commit: Oid) -> Result<i64, HistoryError> {
-        self.world.time(commit)
-    }
-
-    fn merge_bases(&self, left: &[Oid], right: &[Oid]) -> Result<Vec<Oid>, HistoryError> {
-        self.world.merge_bases(left, right)
-    }
-
-    fn uid_next_before(
-        &self,
-        heads: &[Oid],
-        bases: &[Oid],
-        validity: u32,
-    ) -> Result<Option<u32>, HistoryError> {
-        self.world.uid_next_before(heads, bases, validity)
-    }
-
-    fn build(&mut self, on: Option<Oid>, ops: &[Op]) -> Result<Oid, HistoryError> {
-        self.world.build(on, ops)
-    }
-}
-
-fn name(number: usize, flags: &str) -> String {
-    let time = 1_795_000_000 + number * 7;
-    format!(
-        "{time}.M{}P{}.vm,S=7:2,{flags}",
-        number * 7919 % 1_000_000,
-        1000 + number % 977
-    )
-}
-
-fn path(number: usize, flags: &str) -> TreePath {
-    TreePath::new(format!("u/cur/{}", name(number, flags)))
-}
-
-fn put(number: usize, uid: usize) -> Op {
-    Op::Put {
-        path: path(number, ""),
-        oid: hash_blob(KIND, MAIL),
-        content: Content::Spilled,
-        attrs: Attrs {
-            uid: Some(uid as u32),
-            mtime: 1_795_000_000 + number as i64 * 7,
-            size: 7,
-            ..Attrs::default()
-        },
-    }
-}
-
-fn facts(uid_next: usize) -> Op {
-    Op::SetMailbox {
-        folder: TreePath::new("u"),
-        facts: MailboxFacts {
-            uid_validity: 7,
-            uid_next: uid_next as u32,
-            guid: Some(b"0123456789abcdef".to_vec()),
-            ..MailboxFacts::default()
-        },
-    }
-}
-
-fn text(what: &str) -> CommitText {
-    CommitText {
-        node: "bench".to_owned(),
-        time: 1_795_500_000,
-        message: what.as_bytes().to_vec(),
-        extra_parents: Vec::new(),
-    }
-}
-
-/// One change of a side.
-enum Edit {
-    Flag(usize),
-    Expunge(usize),
-    Deliver(usize),
-}
-
-/// The changes of a side, spread over the mailbox.
-fn edits(side: usize, count: usize, size: usize) -> Vec<Edit> {
-    let changed = (0..count).map(|at| {
-        // Different for each change: the step and the size have no divisor in common. The sides meet where they change more than half of the messages.
-        let number = (at + side * size / 2) * 7_368_787 % size;
-        match (at + side) % 4 {
-            0 | 1 => Edit::Flag(number),
-            2 => Edit::Expunge(number),
-            _ => Edit::Deliver(size + at * 2 + side),
-        }
-    });
-    changed.collect()
-}
-
-fn ops(edits: &[Edit], size: usize) -> Vec<Op> {
-    let mut next = size + 1;
-    let mut ops: Vec<Op> = edits
-        .iter()
-        .map(|edit| match *edit {
-            Edit::Flag(number) => Op::Rename {
-                from: path(number, ""),
-                to: path(number, "S"),
-            },
-            Edit::Expunge(number) => Op::Remove {
-                path: path(number, ""),
-            },
-            Edit::Deliver(number) => {
-                let op = put(number, next);
-                next += 1;
-                match op {
-                    Op::Put {
-                        path, oid, attrs, ..
-                    } => Op::Put {
-                        path,
-                        oid,
-                        content: Content::Existing,
-                        attrs,
-                    },
-                    other => other,
-                }
-            }
-        })
-        .collect();
-    ops.push(facts(next));
-    ops
-}
-
-/// A mailbox, committed, in one pack.
-fn fill(repo: &Repo, size: usize) -> Oid {
-    let mut writer = Writer::new(repo, None).unwrap();
-    for dir in ["u", "u/cur", "u/new", "u/tmp"] {
-        let path = TreePath::new(dir);
-        writer.apply(&Op::Mkdir { path }, None).unwrap();
-    }
-    for number in 0..size {
-        writer.apply(&put(number, number + 1), Some(MAIL)).unwrap();
-    }
-    writer.apply(&facts(size + 1), None).unwrap();
-    writer.commit(&text("import\n")).unwrap();
-    writer.flush().unwrap();
-    let base = writer.tip().unwrap();
-    drop(writer);
-    maintain(repo, Maintenance::Full).unwrap();
-    base
-}
-
-/// A head on the base.
-fn head(repo: &Repo, base: Oid, ops: &[Op], what: &str) -> Oid {
-    let graph = Graph::new(repo);
-    let mut world = BraidWorld::new(repo, &graph).unwrap();
-    let tree = world.tree(base).unwrap();
-    let tree = world.build(Some(tree), ops).unwrap();
-    let head = world.weaver.commit(tree, &[base], &text(what));
-    world.weaver.install().unwrap();
-    head
-}
-
+/// Seconds.
 struct Measured {
-    seconds: f64,
+    whole: f64,
+    merged: f64,
     processor: f64,
     read: usize,
 }
@@ -224,28 +46,55 @@ fn cpu() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn ours(repo: &Repo, heads: [Oid; 2]) -> Measured {
-    let mut best: Option<Measured> = None;
-    for _ in 0..RUNS {
-        let graph = Graph::new(repo);
-        let (since, used) = (Instant::now(), cpu());
-        let mut world = Counted {
-            world: BraidWorld::new(repo, &graph).unwrap(),
-            read: RefCell::default(),
-        };
-        let merged = braid(&mut world, &heads).unwrap().unwrap();
-        let (seconds, processor) = (since.elapsed().as_secs_f64(), cpu() - used);
-        assert_eq!(merged.parents.len(), 2);
-        let read = world.read.borrow().len();
-        if best.as_ref().is_none_or(|best| seconds < best.seconds) {
-            best = Some(Measured {
-                seconds,
-                processor,
-                read,
-            });
-        }
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+fn packs(repo: &Path) -> BTreeSet<PathBuf> {
+    let dir = std::fs::read_dir(repo.join("objects/pack")).unwrap();
+    dir.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// One braid, of which nothing is left afterwards.
+fn once(path: &Path, heads: [Oid; 2]) -> Measured {
+    let before = packs(path);
+    let repo = Repo::open(path).unwrap();
+    let graph = Graph::new(&repo);
+    let (since, used) = (Instant::now(), cpu());
+    let mut world = BraidWorld::new(&repo, &graph).unwrap();
+    let merged = braid(&mut world, &heads).unwrap().unwrap();
+    assert_eq!(merged.parents.len(), 2);
+    let text = CommitText {
+        node: IDENTITY.to_owned(),
+        time: merged.time,
+        message: merged.message().into_bytes(),
+        extra_parents: Vec::new(),
+    };
+    world.weaver.commit(merged.tree, &merged.parents, &text);
+    let merged = since.elapsed().as_secs_f64();
+    world.weaver.install().unwrap();
+    let measured = Measured {
+        whole: since.elapsed().as_secs_f64(),
+        merged,
+        processor: cpu() - used,
+        read: world.objects_read(),
+    };
+    for new in packs(path).difference(&before) {
+        std::fs::remove_file(new).unwrap();
     }
-    best.unwrap()
+    measured
+}
+
+fn ours(path: &Path, heads: [Oid; 2]) -> Measured {
+    let all: Vec<Measured> = (0..RUNS).map(|_| once(path, heads)).collect();
+    let median_of = |part: fn(&Measured) -> f64| median(all.iter().map(part).collect::<Vec<f64>>());
+    Measured {
+        whole: median_of(|run| run.whole),
+        merged: median_of(|run| run.merged),
+        processor: median_of(|run| run.processor),
+        read: all[0].read,
+    }
 }
 
 fn git(dir: &Path, args: &[&str], input: &[u8]) -> String {
@@ -269,8 +118,8 @@ fn git(dir: &Path, args: &[&str], input: &[u8]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The mailbox as one flat tree, in a repository of its own.
-fn flat(dir: &Path, blob: &str, edits: &[Edit], size: usize, parent: Option<&str>) -> String {
+/// The mailbox as one flat tree, in a repository that has ours as an alternate.
+fn flat(dir: &Path, edits: &[Edit], size: usize, parent: Option<&str>) -> String {
     let mut flags = vec![Some(""); size];
     let mut extra = Vec::new();
     for edit in edits {
@@ -284,9 +133,10 @@ fn flat(dir: &Path, blob: &str, edits: &[Edit], size: usize, parent: Option<&str
     let kept = kept.filter_map(|(number, flags)| Some((number, flags?)));
     let mut list = String::new();
     for (number, flags) in kept.chain(extra.into_iter().map(|number| (number, ""))) {
+        let blob = hash_blob(KIND, &mail(number));
         list.push_str(&format!("100644 blob {blob}\t{}\n", name(number, flags)));
     }
-    let tree = git(dir, &["mktree"], list.as_bytes());
+    let tree = git(dir, &["mktree", "--missing"], list.as_bytes());
     let mut args = vec!["commit-tree", &tree, "-m", "x"];
     if let Some(parent) = parent {
         args.extend(["-p", parent]);
@@ -303,54 +153,78 @@ fn gits(dir: &Path, heads: &[String; 2]) -> f64 {
         &heads[0],
         &heads[1],
     ];
-    let runs = (0..RUNS).map(|_| {
+    let runs = (0..GIT_RUNS).map(|_| {
         let since = Instant::now();
         git(dir, &args, b"");
         since.elapsed().as_secs_f64()
     });
-    runs.fold(f64::INFINITY, f64::min)
+    median(runs.collect())
+}
+
+/// What is to be measured: sizes of mailboxes, and the changes on each side.
+fn cases(args: &[String]) -> Vec<(usize, Vec<usize>)> {
+    let mut cases = Vec::new();
+    for arg in args {
+        let (size, changes) = arg.split_once('x').unwrap_or((arg, ""));
+        if let Ok(size) = size.parse() {
+            let all = CHANGES.to_vec();
+            cases.push((size, changes.parse().map_or(all, |changes| vec![changes])));
+        }
+    }
+    if cases.is_empty() {
+        cases.extend(SIZES.map(|size| (size, CHANGES.to_vec())));
+    }
+    cases
 }
 
 fn main() {
-    let wanted: Vec<usize> = std::env::args()
-        .skip(1)
-        .filter_map(|arg| arg.parse().ok())
-        .collect();
-    let sizes = if wanted.is_empty() {
-        SIZES.to_vec()
-    } else {
-        wanted
-    };
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let deltas = args.iter().any(|arg| arg == "deltas");
     println!(
-        "{:>9} {:>14} {:>13} {:>10} {:>13} {:>16}",
-        "messages", "changes a side", "objects read", "braid", "of processor", "git merge-tree"
+        "{:>9} {:>14} {:>13} {:>10} {:>10} {:>13} {:>16}",
+        "messages",
+        "changes a side",
+        "objects read",
+        "braid",
+        "merged",
+        "of processor",
+        "git merge-tree"
     );
-    for size in sizes {
+    for (size, changes) in cases(&args) {
         let dir = tempfile::tempdir().unwrap();
         let options = InitOptions {
             kind: KIND,
             node: "bench".to_owned(),
         };
-        let repo = Repo::init(&dir.path().join("repo.git"), &options).unwrap();
+        let path = dir.path().join("repo.git");
+        let repo = Repo::init(&path, &options).unwrap();
         let base = fill(&repo, size);
         let plain = dir.path().join("flat.git");
         std::fs::create_dir(&plain).unwrap();
         git(&plain, &["init", "-q", "--bare"], b"");
-        let blob = git(&plain, &["hash-object", "-w", "--stdin"], MAIL);
-        let plain_base = flat(&plain, &blob, &[], size, None);
-        for count in CHANGES {
+        let ours_too = format!("{}\n", path.join("objects").display());
+        std::fs::write(plain.join("objects/info/alternates"), ours_too).unwrap();
+        let plain_base = flat(&plain, &[], size, None);
+        for count in changes {
             let sides = [0, 1].map(|side| edits(side, count, size));
             let heads = [0, 1].map(|side| {
                 let what = format!("side {side}\n");
                 head(&repo, base, &ops(&sides[side], size), &what)
             });
-            let measured = ours(&repo, heads);
+            if deltas {
+                for (side, head) in heads.into_iter().enumerate() {
+                    let name = format!("refs/heads/side-{count}-{side}");
+                    repo.update_ref(&name, head, None).unwrap();
+                }
+                maintain(&repo, Maintenance::Full).unwrap();
+            }
+            let measured = ours(&path, heads);
             let plain_heads =
-                [0, 1].map(|side| flat(&plain, &blob, &sides[side], size, Some(&plain_base)));
+                [0, 1].map(|side| flat(&plain, &sides[side], size, Some(&plain_base)));
             let seconds = gits(&plain, &plain_heads);
             println!(
-                "{size:>9} {count:>14} {:>13} {:>8.3} s {:>11.3} s {seconds:>14.3} s",
-                measured.read, measured.seconds, measured.processor
+                "{size:>9} {count:>14} {:>13} {:>8.3} s {:>8.3} s {:>11.3} s {seconds:>14.3} s",
+                measured.read, measured.whole, measured.merged, measured.processor
             );
         }
     }

@@ -123,6 +123,13 @@ impl History {
         Ok(())
     }
 
+    /// A node braids all heads, and the ledger hears of what it took for a move: the merged tree.
+    pub fn come_together(&mut self) -> Result<Oid, String> {
+        self.take(0, &[1, 2, 3])?;
+        let head = self.nodes[0].head.ok_or("a braid, but no head")?;
+        Ok(self.tree(head))
+    }
+
     /// The heads of all nodes.
     pub fn heads(&self) -> Vec<Oid> {
         self.nodes.iter().filter_map(|node| node.head).collect()

@@ -181,8 +181,9 @@ fn no_message_is_lost_that_nobody_removed() {
 #[test]
 fn no_message_returns_that_was_expunged() {
     law("nothing returns", |_, history| {
-        let merged = history.braid();
-        let there = history.mail(merged.tree);
+        // As a node does it: folders that this braid unites are mail moved, as in any other.
+        let merged = history.come_together()?;
+        let there = history.mail(merged);
         for (oid, fate) in &history.ledger.fates {
             if let Some(places) = there.get(oid)
                 && !fate.removed.is_empty()

@@ -119,3 +119,26 @@ fn a_moved_message_is_in_one_place_where_a_base_alone_has_united_its_folder() {
         assert!(text.contains("Z/cur/m1"), "salt {}: {text}", graph.salt);
     });
 }
+
+/// Three heads again, but each of the two folders had a copy of the message. In the merge of the ancestors they are one message in one folder, so on the third head the
+/// second one seemed to be a copy that was made there, and a copy outlives what happens to the original.
+#[test]
+fn regression_17860_a_copy_does_not_return_from_a_folder_united_in_the_base_alone() {
+    in_any_order(|graph| {
+        let root = graph.commit("", &[]);
+        let one = graph.commit("X/ 10/2 g\nX/cur/m1:2, 1", &[root]);
+        let two = graph.commit("X/ 5/2 h\nX/cur/m1:2, 1", &[root]);
+        let without_one = graph.commit("a =1", &[one]);
+        let without_two = graph.commit("b =1", &[two]);
+        let renamed = graph.commit("Y/ 10/2 g\nY/cur/m1:2, 1", &[one]);
+        let both = graph.commit(
+            "X/ 5/2 h
+             X/cur/m1:2, 1
+             Y/ 10/2 g
+             Y/cur/m1:2, 1",
+            &[two, renamed],
+        );
+        let text = graph.braid(&[without_one, without_two, both]);
+        assert!(!text.contains("m1"), "salt {}: {text}", graph.salt);
+    });
+}

@@ -227,6 +227,7 @@ impl Memory {
                 bytes.push(0);
                 bytes.extend_from_slice(entry.oid.as_bytes());
             }
+            let entries = entries.into_iter().collect();
             Node::Leaf { mailbox, entries }
         } else {
             let mut branches = [None; 16];

@@ -30,6 +30,10 @@ pub struct Ledger {
     /// UIDVALIDITY values, and the node that gave each.
     issued: BTreeMap<u32, usize>,
     /// GUIDs that folders got after they were made. Who does not know such a GUID yet takes a rename of the folder for mail that was moved.
+    ///
+    /// Looked at a second time, that is right. Dovecot gives a folder its GUID and its UIDVALIDITY in one go, when it first opens it, so a folder without the one has not the other
+    /// either, and nothing but its name tells what it is; Courier has no GUIDs and gives a renamed folder a new UIDVALIDITY. To go by equal contents would take a copy
+    /// for a rename. And the row of the table that holds then, moved on one side and expunged on the other, errs on the side of keeping mail.
     pub late: BTreeSet<Vec<u8>>,
     /// Folders have been renamed or deleted.
     reshaped: bool,

@@ -3,12 +3,15 @@
 //! A weaver is a writer of its own, whose pending pack is dropped with it unless it is published. One is made for each try, so what came to
 //! nothing leaves nothing behind.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::super::facts::Facts;
 use super::super::hash::ObjectKind;
 use super::super::pending::Pending;
 use super::super::refs::HEAD_REF;
 use super::super::tree;
-use super::super::trie::{Node, Trees as _};
+use super::super::trie::Node;
 use super::super::{HistoryError, Repo};
 use super::{CommitText, Writer};
 use crate::limits;
@@ -22,8 +25,10 @@ pub enum RawNode {
     Leaf {
         /// The folder's facts file, at the top of its directory.
         mailbox: Option<Oid>,
-        /// Hidden name, whether it is a directory, and blob or tree.
-        entries: Vec<(Vec<u8>, bool, Oid)>,
+        /// The tree object.
+        raw: Arc<[u8]>,
+        /// Where in it the hidden name is, whether it is a directory, and blob or tree.
+        entries: Vec<(Range<u32>, bool, Oid)>,
     },
     /// Names are placed by a hexadecimal digit of their identity's hash.
     Split {
@@ -49,7 +54,7 @@ impl Weaver {
             writer: Writer {
                 repo: repo.clone(),
                 kind: repo.kind(),
-                pending: Pending::new(repo, limits::TRIE_LEAF_MAX),
+                pending: Pending::new(repo, limits::TRIE_LEAF_MAX).sharing(),
                 root: Node::empty(),
                 facts: Facts::default(),
                 head: repo.head()?,
@@ -64,27 +69,32 @@ impl Weaver {
     /// # Errors
     /// [`HistoryError::Missing`], [`HistoryError::Corrupt`].
     pub fn node(&self, oid: Oid) -> Result<RawNode, HistoryError> {
-        let kind = self.writer.kind;
-        let bad = |reason| HistoryError::corrupt(oid, reason);
-        let raw = self.writer.pending.load(oid)?;
-        if let Some(split) = tree::split(&raw, kind).map_err(bad)? {
-            return Ok(RawNode::Split {
+        let pending = &self.writer.pending;
+        let raw = pending.shared(oid)?;
+        let mut entries = Vec::new();
+        let shape = tree::read(&raw, self.writer.kind, |entry| {
+            // Offsets fit: trees of gigabytes are refused where they come in.
+            let start = entry.name_start() as u32;
+            let name = start..start + entry.name.len() as u32;
+            entries.push((name, entry.dir, entry.oid()));
+        });
+        match shape.map_err(|reason| HistoryError::corrupt(oid, reason))? {
+            tree::Shape::Split(split) => Ok(RawNode::Split {
                 mailbox: split.mailbox,
                 branches: split.branches,
-            });
+            }),
+            tree::Shape::Leaf { mailbox } => Ok(RawNode::Leaf {
+                mailbox,
+                raw,
+                entries,
+            }),
         }
-        let (mut mailbox, mut entries) = (None, Vec::new());
-        for entry in tree::entries(&raw, kind) {
-            let entry = entry.map_err(bad)?;
-            if entry.is_mailbox() {
-                mailbox = Some(entry.oid());
-            } else if entry.branch().is_some() {
-                return Err(bad("a tree mixes branches and entries"));
-            } else {
-                entries.push((entry.name.to_vec(), entry.dir, entry.oid()));
-            }
-        }
-        Ok(RawNode::Leaf { mailbox, entries })
+    }
+
+    /// Trees and blobs that were read from the repository.
+    #[must_use]
+    pub fn objects_read(&self) -> usize {
+        self.writer.pending.objects_read()
     }
 
     /// The content of a blob.
