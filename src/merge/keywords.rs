@@ -14,6 +14,11 @@
 //! Where both sides changed the table, a name that only one of them dropped stays: whether messages still carry it cannot be known without reading all of
 //! them.
 //!
+//! Names that differ in case alone are one keyword, in IMAP (RFC 9051 §2.3.2) and to Dovecot, whose tables in `maildir-keywords.c` and in the index are hashed without
+//! case. So two nodes that spell one differently share a letter; what stands in the base is spelt so, or else what the lowest letter says, or else the smaller name. A
+//! table that has both spellings already (Courier tells them apart) keeps them. Marks of a message are compared by their bytes: two spellings of one
+//! keyword on it come to one letter when they are written.
+//!
 //! A letter without a name (a Maildir reader that is no server, or a lost table) is kept as it is where the merged table leaves the letter free, and
 //! dropped where the letter has come to mean something.
 
@@ -40,7 +45,8 @@ pub fn letter(table: &Table, name: &[u8]) -> Option<u8> {
     if let [0, letter] = name {
         return (!table.contains_key(&letter.wrapping_sub(b'a'))).then_some(*letter);
     }
-    let found = table.iter().find(|(_, named)| named.as_slice() == name);
+    let exact = table.iter().find(|(_, named)| named.as_slice() == name);
+    let found = exact.or_else(|| table.iter().find(|(_, named)| is_same(named, name)));
     found.map(|(&at, _)| at + b'a')
 }
 
@@ -50,8 +56,17 @@ pub fn letter(table: &Table, name: &[u8]) -> Option<u8> {
 pub fn is_reassigned(base: &Table, sides: &[&Table]) -> bool {
     sides.iter().any(|side| {
         base.iter()
-            .any(|(at, name)| side.get(at).is_some_and(|other| other != name))
+            .any(|(at, name)| side.get(at).is_some_and(|other| !is_same(other, name)))
     })
+}
+
+/// Whether two names are one keyword.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    folded(one) == folded(other)
+}
+
+fn folded(name: &[u8]) -> Vec<u8> {
+    name.to_ascii_lowercase()
 }
 
 /// A merged table.
@@ -80,13 +95,15 @@ pub fn merge(base: Option<&Table>, sides: &[&Table], wanted: &BTreeSet<Vec<u8>>)
         base
     };
     let sides = if changed.is_empty() { sides } else { &changed };
-    let mut placed: BTreeSet<&[u8]> = BTreeSet::new();
+    let mut known: BTreeSet<&[u8]> = BTreeSet::new();
+    let mut placed: BTreeSet<Vec<u8>> = BTreeSet::new();
     for (&at, name) in base.into_iter().flatten() {
         if at < LETTERS
             && sides.iter().any(|side| side.get(&at) == Some(name))
-            && placed.insert(name)
+            && known.insert(name)
         {
             merged.table.insert(at, name.clone());
+            placed.insert(folded(name));
         }
     }
     let mut claims: Vec<(u8, &[u8])> = Vec::new();
@@ -96,18 +113,21 @@ pub fn merge(base: Option<&Table>, sides: &[&Table], wanted: &BTreeSet<Vec<u8>>)
     claims.sort_unstable();
     claims.retain(|(_, name)| !name.is_empty());
     for &(at, name) in &claims {
-        if at < LETTERS && !merged.table.contains_key(&at) && !placed.contains(name) {
+        let is_free = at < LETTERS && !merged.table.contains_key(&at);
+        if is_free && placed.insert(folded(name)) {
             merged.table.insert(at, name.to_vec());
-            placed.insert(name);
         }
     }
     let rest: BTreeSet<&[u8]> = claims
         .iter()
         .map(|(_, name)| *name)
         .chain(wanted.iter().map(Vec::as_slice))
-        .filter(|name| name.first() != Some(&0) && !placed.contains(name))
+        .filter(|name| name.first() != Some(&0))
         .collect();
     for name in rest {
+        if !placed.insert(folded(name)) {
+            continue;
+        }
         match (0..LETTERS).find(|at| !merged.table.contains_key(at)) {
             Some(at) => merged.table.insert(at, name.to_vec()),
             None => {
@@ -117,7 +137,7 @@ pub fn merge(base: Option<&Table>, sides: &[&Table], wanted: &BTreeSet<Vec<u8>>)
         };
     }
     for (at, name) in claims {
-        if merged.table.get(&at).map(Vec::as_slice) != Some(name) {
+        if !merged.table.get(&at).is_some_and(|now| is_same(now, name)) {
             merged.moved.insert(name.to_vec());
         }
     }
@@ -192,6 +212,25 @@ mod tests {
             );
         }
         assert_eq!(merged(Some("aX"), &["aX", "aX"]), table("aX"));
+    }
+
+    #[test]
+    fn spellings_of_one_name_share_a_letter() {
+        let base = Some("aX");
+        assert_eq!(merged(base, &["aX bWork", "aX bwork"]), table("aX bWork"));
+        assert_eq!(
+            merged(base, &["aX bOther cWork", "aX bwork"]),
+            table("aX bOther cWork")
+        );
+        assert_eq!(merged(base, &["aX bWORK", "ax cY"]), table("aX bWORK cY"));
+        assert_eq!(letter(&table("aX bWork"), b"wORK"), Some(b'b'));
+        // A table that tells them apart is not ours to mend.
+        assert_eq!(
+            merged(base, &["aX bWork cwork", "aX"]),
+            table("aX bWork cwork")
+        );
+        assert_eq!(letter(&table("bWork cwork"), b"work"), Some(b'c'));
+        assert!(!is_reassigned(&table("aX"), &[&table("ax")]));
     }
 
     #[test]

@@ -53,6 +53,21 @@ fn keywords_by_name() {
 }
 
 #[test]
+fn keywords_that_differ_in_case_are_one() {
+    let told = expect(
+        "X/ 9/6 g
+         X/cur/m1:2, 1",
+        "X/ 9/6 g aWork
+         X/cur/m1:2,a 1",
+        "X/ 9/6 g aOther bwork
+         X/cur/m1:2,b 1",
+        "X/ 9/6 g aOther bwork
+         X/cur/m1:2,b 1",
+    );
+    assert_eq!(kinds(&told), ["KeywordMoved"]);
+}
+
+#[test]
 fn expunge_wins_over_a_flag_change() {
     let told = expect(
         BASE,
