@@ -2,13 +2,15 @@
 //! each delivery.
 //!
 //! The sessions are of several users in turn, each asleep (see [`super::node`]) when its mail comes. `MAILBRAID_NET_DELIVERIES=500` says how many mails.
-//! Times are printed and are no assertion; that every mail is told is one.
+//! Times are printed and are no assertion; that every mail is told is one. With `MAILBRAID_NET_STAGES=1` the daemons say in their logs what they do when, and the median of
+//! each stage is printed.
 
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::cluster::Cluster;
-
+use super::knobs::number;
 use super::mailbox::message;
 use super::node::Node;
 use crate::imap::client::{Client, Idle};
@@ -26,6 +28,86 @@ pub struct Times {
     pub from_start: Vec<Duration>,
     /// From the LMTP server's acknowledgement.
     pub from_acknowledged: Vec<Duration>,
+    /// Beginning, acknowledgement and end of each, by the clock of the logs.
+    clock: Vec<[f64; 3]>,
+}
+
+/// The way of a delivery: on which node, the words in its log, and what is done by then.
+const STAGES: [(usize, &str, &str); 10] = [
+    (0, "commit begins", "LMTP, journal"),
+    (0, "commit ends", "commit"),
+    (0, ": push begins", "peer's thread wakes"),
+    (0, "pack sent", "pack made and sent"),
+    (
+        1,
+        "head of a came",
+        "ssh, receive-pack, the kernel tells of the ref",
+    ),
+    (1, "braid begins", "check, store thread wakes"),
+    (1, "braid ends", "plan"),
+    (1, "application begins", "lock"),
+    (1, "application ends", "head moved, tree switched"),
+    (1, "woken", "kernel and watchers told"),
+];
+
+/// Seconds since the epoch.
+fn clock() -> f64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.expect("a clock that is set").as_secs_f64()
+}
+
+/// The lines of level `debug` of a log: when, and what.
+fn log_lines(path: &PathBuf) -> Vec<(f64, String)> {
+    let log = std::fs::read_to_string(path).expect("read a daemon's log");
+    log.lines()
+        .filter_map(|line| {
+            let (time, said) = line.split_once("debug: ")?.1.split_once(' ')?;
+            Some((time.parse().ok()?, said.to_owned()))
+        })
+        .collect()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times
+        .get(times.len() / 2)
+        .map_or(f64::NAN, |time| time * 1e3)
+}
+
+impl Times {
+    /// The median of each stage, in milliseconds, as the logs of both nodes have it.
+    fn stages(&self, logs: [Vec<(f64, String)>; 2]) -> String {
+        let mut stages = vec![Vec::new(); STAGES.len() + 1];
+        for [start, _, end] in &self.clock {
+            let mut at = *start;
+            let mut times = Vec::new();
+            for (node, words, _) in STAGES {
+                let from = logs[node].partition_point(|(time, _)| *time < at);
+                let found = logs[node][from..]
+                    .iter()
+                    .find(|(_, said)| said.contains(words));
+                let Some((time, _)) = found else { break };
+                times.push(time - at);
+                at = *time;
+            }
+            if times.len() == STAGES.len() {
+                times.push(end - at);
+                for (stage, time) in stages.iter_mut().zip(times) {
+                    stage.push(time);
+                }
+            }
+        }
+        let acknowledged = self.clock.iter().map(|[start, told, _]| told - start);
+        let mut text = format!(
+            "{:7.2} ms  (LMTP's acknowledgement)\n",
+            median(acknowledged.collect())
+        );
+        let names = STAGES.iter().map(|(_, _, name)| *name);
+        for (name, times) in names.chain(["Dovecot tells its client"]).zip(stages) {
+            text += &format!("{:7.2} ms  {name}\n", median(times));
+        }
+        text
+    }
 }
 
 impl Times {
@@ -76,7 +158,7 @@ pub fn measure(
         let turn = Instant::now();
         let at = number % USERS;
         let text = message(&format!("m{number}@example.org"));
-        let start = Instant::now();
+        let (start, began) = (Instant::now(), clock());
         lmtp.deliver(&users[at], &text);
         let acknowledged = Instant::now();
         after(&users[at]);
@@ -89,6 +171,10 @@ pub fn measure(
         );
         times.from_start.push(start.elapsed());
         times.from_acknowledged.push(acknowledged.elapsed());
+        let told = clock();
+        times
+            .clock
+            .push([began, told - acknowledged.elapsed().as_secs_f64(), told]);
         let pause = SLEEP / u32::try_from(USERS).expect("few users");
         std::thread::sleep(pause.saturating_sub(turn.elapsed()));
     }
@@ -101,7 +187,18 @@ pub fn measure(
 /// Over mailbraid: two nodes that are peers.
 #[track_caller]
 pub fn over_mailbraid(count: usize) -> Times {
-    let cluster = Cluster::start(&["a", "b"], &[(0, 1)]);
+    let stages = number("STAGES", 0) > 0;
+    let mut cluster = Cluster::machines(&["a", "b"]);
+    for node in &mut cluster.nodes {
+        node.init();
+        if stages {
+            node.set_env("MAILBRAID_LOG", "info,fuser=warn,mailbraid=debug");
+        }
+        node.mount();
+        node.start_dovecot();
+    }
+    cluster.link(0, 1);
+    cluster.link(1, 0);
     let times = measure(
         &cluster.nodes[0],
         &cluster.nodes[1],
@@ -111,6 +208,11 @@ pub fn over_mailbraid(count: usize) -> Times {
             cluster.converge(Duration::from_secs(60));
         },
     );
+    if stages {
+        let logs = [0, 1]
+            .map(|at: usize| log_lines(&cluster.nodes[at].mountpoint().with_extension("log")));
+        println!("{}", times.stages(logs));
+    }
     cluster.assert_sound();
     times
 }
@@ -159,6 +261,6 @@ pub fn over_doveadm(count: usize) -> Times {
 
 #[test]
 fn dovecots_own_replication_for_comparison() {
-    let count = super::knobs::number("DELIVERIES", 12);
+    let count = number("DELIVERIES", 12);
     println!("doveadm sync {}", over_doveadm(count).text());
 }

@@ -115,11 +115,14 @@ pub fn run(rate: u32, whole: Duration) {
     let end = Instant::now();
     println!("with peers           {}", peers.text());
     cluster.converge(Duration::from_secs(300));
+    let level = end.elapsed();
+    let there = std::fs::read_dir(b.mountpoint().join("u2/new")).expect("list");
+    assert_eq!(there.count(), peers.times.len(), "not all is there");
     println!(
         "ratios: p50 {:.2}, p99 {:.2}; the peer is level {:.2} s after the end",
         peers.part(50) / alone.part(50),
         peers.part(99) / alone.part(99),
-        end.elapsed().as_secs_f64()
+        level.as_secs_f64()
     );
     cluster.assert_sound();
 }

@@ -15,9 +15,10 @@
 //! |---|---|---|
 //! | `MAILBRAID_NET_SECONDS` | how long schedules of partitions, and each phase of the load, go on | 12, 3 |
 //! | `MAILBRAID_NET_DELIVERIES` | mails from node to node whose way is timed | 36 |
-//! | `MAILBRAID_NET_KILLS` | how often a node is killed, and cut off | 4 |
+//! | `MAILBRAID_NET_KILLS` | how often a node is killed, and cut off, in each of four parts of its work | 4 |
 //! | `MAILBRAID_NET_RATE` | deliveries a second of the load | 300 |
 //! | `MAILBRAID_NET_MESSAGES` | messages of the large folder | 100,000 |
+//! | `MAILBRAID_NET_STAGES` | 1: what part of that way takes how long | 0 |
 //! | `MAILBRAID_SEED` | repeats a run's random choices | drawn and printed |
 //!
 //! Needs root, `ip` and `sshd`; the test that lacks one says so.

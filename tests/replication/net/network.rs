@@ -1,10 +1,11 @@
 //! Network namespaces on one bridge.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -98,6 +99,26 @@ impl Network {
         ip(&["-n", &self.hub, "link", "set", "dev", name, "up"]);
     }
 
+    /// A machine's cable in hand, for who must be quick.
+    #[track_caller]
+    pub fn cable(&self, name: &str) -> Cable {
+        let mut child = Command::new(tools::program("ip"))
+            .args(["-n", &self.hub, "-batch", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run ip");
+        let said = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut cable = Cable {
+            name: name.to_owned(),
+            child,
+            said,
+        };
+        // It is started, and reads.
+        cable.plug();
+        cable
+    }
+
     /// Plugs all in.
     #[track_caller]
     pub fn heal(&self) {
@@ -116,6 +137,48 @@ impl Network {
                 self.cut(&host.name);
             }
         }
+    }
+}
+
+/// A cable that is pulled within a millisecond: `ip` runs already.
+#[derive(Debug)]
+pub struct Cable {
+    name: String,
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Cable {
+    /// Pulls it; it is out on return.
+    #[track_caller]
+    pub fn pull(&mut self) {
+        self.set("down");
+    }
+
+    /// Plugs it in.
+    #[track_caller]
+    pub fn plug(&mut self) {
+        self.set("up");
+    }
+
+    fn set(&mut self, state: &str) {
+        let name = &self.name;
+        let stdin = self.child.stdin.as_mut().expect("it is piped");
+        let lines = format!("link set dev {name} {state}\nlink show dev {name}\n");
+        stdin.write_all(lines.as_bytes()).expect("ask ip");
+        // Two lines about the port, when all is done.
+        for _ in 0..2 {
+            let mut line = String::new();
+            let count = self.said.read_line(&mut line).expect("hear from ip");
+            assert!(count > 0, "ip has ended");
+        }
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
