@@ -7,6 +7,7 @@
 //! | `mailbraid.assignUids` | a git boolean | `true` |
 //! | `mailbraid.fetchEvery` | seconds between two looks at what a peer has | 10 |
 //! | `mailbraid.packGrace` | seconds that a merged pack stays beside its successor | 15 |
+//! | `mailbraid.peerTimeout` | seconds that a peer may be silent in the middle of an exchange | 60 |
 //! | `mailbraid.peerCommits` | most commits that a peer may bring at once | 500000 |
 //! | `core.sshCommand` | as for git; options of ours are added where it is OpenSSH | `ssh` |
 //! | `mailbraid.format` | the store format | set by `init` |
@@ -91,6 +92,8 @@ pub const DURABILITY: &str = "mailbraid.durability";
 pub const FETCH_EVERY: &str = "mailbraid.fetchEvery";
 /// The key of the seconds that a merged pack stays beside its successor.
 pub const PACK_GRACE: &str = "mailbraid.packGrace";
+/// The key of the seconds that a peer may be silent.
+pub const PEER_TIMEOUT: &str = "mailbraid.peerTimeout";
 /// The key of the most commits that a peer may bring at once.
 pub const PEER_COMMITS: &str = "mailbraid.peerCommits";
 /// The key of the UID policy.

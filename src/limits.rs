@@ -270,3 +270,22 @@ pub const SSH_PERSIST: Duration = Duration::from_secs(600);
 
 /// Longest path of a Unix socket that ssh can bind: the kernel's 108 bytes less the suffix that ssh adds while it does.
 pub const SSH_SOCKET_PATH: usize = 108 - 18;
+
+/// How long a peer may say nothing, or take nothing, before it is given up: git's server sends a sign of life every 5 s while it makes a pack, and a busy machine may be ten
+/// times slower. Another number of seconds may be set (`mailbraid.peerTimeout`).
+pub const PEER_SILENCE: Duration = Duration::from_secs(60);
+
+/// Bytes of a pack that any peer checks in a second, at least: it says nothing while it does.
+pub const CHECKED_A_SECOND: u64 = 1024 * 1024;
+
+/// How long a peer's process that has closed its output may take to end, so that its reason can be read.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Bytes for a peer that are gathered into one packet: a usual push whole.
+pub const STREAM_BUFFER: usize = 64 * 1024;
+
+/// How often the log hears how far a long exchange is.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// How long it must be quiet before the connection for the next push is opened: the peer braids, shows and tells its clients in less.
+pub const LINE_REST: Duration = Duration::from_millis(50);

@@ -75,10 +75,19 @@ fn start_log(background: bool) {
         });
     } else {
         log.format(|out, record| {
+            let level = record.level().as_str().to_lowercase();
+            if record.level() < log::Level::Debug {
+                return writeln!(out, "mailbraid: {level}: {}", record.args());
+            }
+            // Who reads these wants to know where the time goes.
+            let now = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap_or_default();
             writeln!(
                 out,
-                "mailbraid: {}: {}",
-                record.level().as_str().to_lowercase(),
+                "mailbraid: {level}: {}.{:06} {}",
+                now.as_secs(),
+                now.subsec_micros(),
                 record.args()
             )
         });

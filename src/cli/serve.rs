@@ -115,6 +115,8 @@ fn settings(node: &str) -> Vec<(&'static str, String)> {
         ("receive.autogc", "false".to_owned()),
         ("core.hooksPath", "/dev/null".to_owned()),
         ("core.fsync", "all".to_owned()),
+        // One file and one sync less a push.
+        ("pack.writeReverseIndex", "false".to_owned()),
         ("core.bigFileThreshold", "64m".to_owned()),
     ]
 }

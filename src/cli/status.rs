@@ -77,6 +77,7 @@ fn peers(repo: &Repo) -> Vec<PeerStatus> {
             last_contact: None,
             last_error: None,
             refused: None,
+            doing: None,
         })
         .collect()
 }
@@ -101,6 +102,9 @@ fn show(out: &mut impl Write, peer: &PeerStatus) -> io::Result<()> {
         None => "no contact yet".to_owned(),
     };
     writeln!(out, "peer       {} ({url}): {behind}, {contact}", peer.name)?;
+    if let Some(doing) = &peer.doing {
+        writeln!(out, "           {doing}")?;
+    }
     if let Some(why) = &peer.last_error {
         writeln!(out, "           {why}")?;
     }

@@ -31,6 +31,7 @@ pub fn start(mountpoint: &Path) -> io::Result<Sender<Vec<u8>>> {
                 if let Err(error) = wake(&mountpoint, &files) {
                     debug!("{}: nobody was woken: {error}", mountpoint.display());
                 }
+                debug!("woken: {} directories", files.len());
             }
         })?;
     Ok(sender)

@@ -42,8 +42,8 @@ pub struct Braider {
     at_rest: bool,
     /// Nothing is done before this time.
     not_before: Option<Instant>,
-    /// Heads that could not be braided.
-    refused: Option<BTreeMap<String, Oid>>,
+    /// Heads that could not be braided, and why.
+    refused: Option<(BTreeMap<String, Oid>, String)>,
     task: Option<Task>,
 }
 
@@ -62,7 +62,7 @@ struct Task {
 struct Plan {
     own: Option<Oid>,
     head: Oid,
-    /// The last operation of this node that the head has.
+    /// The last operation of this node that the head has beyond our own head; 0 where there is none.
     last: u64,
     weaver: Weaver,
     changes: Vec<Change>,
@@ -122,7 +122,11 @@ impl Braider {
         if self.task.is_some() {
             return Ok(true);
         }
-        if self.refused.as_ref() == Some(&self.heads) {
+        if self
+            .refused
+            .as_ref()
+            .is_some_and(|(heads, _)| *heads == self.heads)
+        {
             self.at_rest = true;
             return Ok(false);
         }
@@ -144,6 +148,7 @@ impl Braider {
             }
             Ok(Next::Do(Action::Rest | Action::Wait { .. })) => {
                 self.at_rest = true;
+                self.refused = None;
                 // Ancestors of our head have nothing to say any more.
                 self.heads.retain(|_, head| Some(*head) == own);
                 return Ok(false);
@@ -182,6 +187,7 @@ impl Braider {
     pub fn done(&mut self) {
         self.task = None;
         self.not_before = None;
+        self.refused = None;
     }
 
     /// The disk is full: to be tried again.
@@ -192,10 +198,20 @@ impl Braider {
 
     /// The heads cannot be braided.
     pub fn refuse(&mut self, why: &str) {
-        error!("the peers' heads cannot be braided, this node goes on by itself: {why}");
+        let why = format!("the peers' heads cannot be braided, this node goes on by itself: {why}");
+        error!("{why}");
         self.drop_task();
-        self.refused = Some(self.heads.clone());
+        self.refused = Some((self.heads.clone(), why));
         self.at_rest = true;
+    }
+
+    /// Why heads could not be braided, for each node whose head may be to blame.
+    pub fn unbraided(&self) -> BTreeMap<String, String> {
+        let Some((heads, why)) = &self.refused else {
+            return BTreeMap::new();
+        };
+        let names = heads.keys();
+        names.map(|name| (name.clone(), why.clone())).collect()
     }
 
     fn drop_task(&mut self) {
@@ -206,6 +222,7 @@ impl Braider {
 
     fn plan(&self, own: Option<Oid>, others: &[Oid]) -> Result<Plan, StoreError> {
         let started = Instant::now();
+        debug!("braid begins");
         let mut world = BraidWorld::new(&self.repo, &self.graph)?;
         let all: Vec<Oid> = own.into_iter().chain(others.iter().copied()).collect();
         let braid = merge::braid(&mut world, &all)
@@ -228,12 +245,15 @@ impl Braider {
         let mut weaver = world.weaver;
         weaver.install()?;
         debug!(
-            "{}: {} changes planned in {} ms",
+            "braid ends: {}, {} changes planned in {} ms",
             braid.message().lines().next().unwrap_or("braid"),
             changes.len(),
             started.elapsed().as_millis()
         );
-        let last = recovery::last_committed(&self.repo, Some(head), &self.node)?;
+        let last = match own {
+            Some(own) => recovery::last_beyond(&self.repo, head, own, &self.node)?,
+            None => recovery::last_committed(&self.repo, Some(head), &self.node)?,
+        };
         Ok(Plan {
             own,
             head,
@@ -384,7 +404,37 @@ impl Switch for Attempt<'_> {
     }
 
     fn commit(&mut self) -> io::Result<()> {
+        debug!("application begins");
         let published = self.publish();
         self.keep(published)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::InitOptions;
+    use crate::maildir::HashKind;
+
+    #[test]
+    fn heads_that_cannot_be_braided_are_told_of_until_a_braid_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            kind: HashKind::Sha1,
+            node: "a".to_owned(),
+        };
+        let repo = Repo::init(&dir.path().join("repo.git"), &options).unwrap();
+        let mut braider = Braider::new(&repo, "a".to_owned());
+        let head = Oid::null(HashKind::Sha1);
+        braider.learn(BTreeMap::from([("b".to_owned(), head)]));
+        assert!(braider.unbraided().is_empty());
+        braider.refuse("it is damaged");
+        let told = braider.unbraided();
+        assert!(told["b"].ends_with("it is damaged"), "{told:?}");
+        // It is left alone, and still told of.
+        assert!(!braider.is_due(None).unwrap());
+        assert_eq!(braider.unbraided(), told);
+        braider.done();
+        assert!(braider.unbraided().is_empty());
     }
 }

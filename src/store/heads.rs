@@ -18,6 +18,8 @@ pub struct Heads {
     offered: Mutex<BTreeMap<String, Oid>>,
     watchers: Mutex<Vec<Sender<()>>>,
     peers: Mutex<Option<PeersSay>>,
+    /// Why heads could not be braided.
+    unbraided: Mutex<BTreeMap<String, String>>,
 }
 
 impl Heads {
@@ -44,6 +46,16 @@ impl Heads {
             // A full channel has told it already.
             !matches!(watcher.try_send(()), Err(TrySendError::Disconnected(())))
         });
+    }
+
+    /// Heads of these nodes cannot be braided, or all can where it is empty.
+    pub fn set_unbraided(&self, why: BTreeMap<String, String>) {
+        *self.unbraided.lock() = why;
+    }
+
+    /// Why a node's head could not be braided, by node.
+    pub fn unbraided(&self) -> BTreeMap<String, String> {
+        self.unbraided.lock().clone()
     }
 
     /// Sets who answers for the peers.

@@ -27,6 +27,7 @@ mod status;
 mod worker;
 pub mod world;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -235,6 +236,12 @@ impl Store {
     #[must_use]
     pub fn watch_head(&self) -> crossbeam_channel::Receiver<()> {
         self.heads.watch()
+    }
+
+    /// Why a head that was offered could not be braided, by node.
+    #[must_use]
+    pub fn unbraided(&self) -> BTreeMap<String, String> {
+        self.heads.unbraided()
     }
 
     /// Sets who answers for the peers in [`Store::status`].

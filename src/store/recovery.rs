@@ -84,6 +84,25 @@ pub fn last_committed(repo: &Repo, head: Option<Oid>, node: &str) -> Result<u64,
     Ok(last)
 }
 
+/// The last operation of `node` among the commits that `head` has beyond `own`; 0 where there is none. Reads those commits and no others, however long the
+/// histories are: this is asked for every braid.
+///
+/// # Errors
+/// Where a commit cannot be read.
+pub fn last_beyond(repo: &Repo, head: Oid, own: Oid, node: &str) -> Result<u64, StoreError> {
+    let reader = repo.reader();
+    let mut last = 0;
+    for id in reader.commits_between(head, &[own], usize::MAX - 1)? {
+        let commit = reader.commit(id)?;
+        if let Some((of, sequence)) = message::trailers(&commit.message)
+            && of == node
+        {
+            last = last.max(sequence.last);
+        }
+    }
+    Ok(last)
+}
+
 /// Opens the journal beside a history that ends at operation `committed`.
 ///
 /// # Errors

@@ -50,6 +50,9 @@ pub struct PeerStatus {
     /// Why what it sent is not braided; absent while all of it is.
     #[serde(default)]
     pub refused: Option<String>,
+    /// What goes on with it at this moment, and how far it is; absent while all is quiet.
+    #[serde(default)]
+    pub doing: Option<String>,
 }
 
 /// Packs with an index in the repository.

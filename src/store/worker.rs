@@ -269,6 +269,7 @@ impl Worker {
             operations = self.commit()?.operations;
         }
         self.braid()?;
+        self.heads.set_unbraided(self.braider.unbraided());
         Ok(operations)
     }
 
@@ -310,6 +311,7 @@ impl Worker {
                 }
             };
             let switched = live.braided(&mut attempt);
+            debug!("application ends: {switched:?}");
             let (rounds, failed) = (std::mem::take(&mut attempt.rounds), attempt.failed.take());
             for round in rounds {
                 self.tell(&round)?;
@@ -336,7 +338,9 @@ impl Worker {
     }
 
     fn commit(&mut self) -> Result<Round, StoreError> {
+        debug!("commit begins");
         let round = self.committer.round(&self.journal)?;
+        debug!("commit ends: {} operations", round.operations);
         self.tell(&round)?;
         Ok(round)
     }

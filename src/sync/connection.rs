@@ -4,15 +4,24 @@
 //! no new key exchange. Where the store's path is too long for a socket, each command connects anew.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, BufWriter};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
-use gix_transport::client::blocking_io::Transport;
-use gix_transport::client::blocking_io::connect::connect;
-use gix_transport::client::blocking_io::ssh;
+use gix::bstr::ByteSlice as _;
+use gix::url::{ArgumentSafety as Safe, Scheme};
+use gix_transport::client::git::ConnectMode;
 use gix_transport::{Protocol, Service};
 
+use super::stream::{self, Patience, Reader, Traffic, Writer};
 use crate::limits;
 use crate::maildir::HashKind;
+
+/// Where `git daemon` listens.
+const GIT_PORT: u16 = 9418;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +60,43 @@ impl ConnectionError {
     }
 }
 
+/// Whom to reach, and how.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// A URL, or a path.
+    pub url: String,
+    /// The ssh command (git's `core.sshCommand`), if not `ssh`.
+    pub ssh_command: Option<OsString>,
+    /// How long each word of the peer is waited for.
+    pub patience: Duration,
+    /// Counts what is exchanged.
+    pub traffic: Arc<Traffic>,
+}
+
+impl Address {
+    /// One that is called with `ssh`, and waited for as long as is usual.
+    #[must_use]
+    pub fn new(url: String) -> Self {
+        Self {
+            url,
+            ssh_command: None,
+            patience: limits::PEER_SILENCE,
+            traffic: Arc::default(),
+        }
+    }
+}
+
+/// gix's protocol over our streams.
+pub type Transport = gix_transport::client::git::blocking_io::Connection<Reader, BufWriter<Writer>>;
+
 /// A connection on which the peer has said what it has.
 pub struct Connection {
     /// For requests.
-    pub transport: Box<dyn Transport + Send>,
+    pub transport: Transport,
     /// What it said.
     pub handshake: gix_protocol::Handshake,
+    /// How long it is waited for.
+    pub patience: Patience,
 }
 
 impl Connection {
@@ -65,30 +105,18 @@ impl Connection {
     /// # Errors
     /// See [`ConnectionError`].
     pub fn open(
-        url: &str,
-        ssh_command: Option<&OsStr>,
+        address: &Address,
         service: Service,
         kind: HashKind,
     ) -> Result<Self, ConnectionError> {
+        let url = address.url.as_str();
         let broken = |why: &dyn std::fmt::Display| ConnectionError::broken(url, why);
-        let mut transport = connect(
-            repository(url).as_str(),
-            gix_transport::client::blocking_io::connect::Options {
-                version: Protocol::V1,
-                ssh: ssh::connect::Options {
-                    command: ssh_command.map(OsStr::to_owned),
-                    disallow_shell: false,
-                    kind: ssh_command.map(|_| ssh::ProgramKind::Ssh),
-                },
-                trace: false,
-            },
-        )
-        .map_err(|error| broken(&format!("{error:#}")))?;
+        let (mut transport, patience) = connect(address, service).map_err(|why| broken(&why))?;
         let handshake = gix_protocol::handshake(
             &mut transport,
             service,
             |_| {
-                Err(gix::Error::from_error(std::io::Error::other(
+                Err(gix::Error::from_error(io::Error::other(
                     "no credentials are asked for",
                 )))
             },
@@ -111,8 +139,109 @@ impl Connection {
         Ok(Self {
             transport,
             handshake,
+            patience,
         })
     }
+}
+
+/// Starts git on this machine or, by ssh, on the peer's, or calls a git daemon.
+fn connect(address: &Address, service: Service) -> Result<(Transport, Patience), String> {
+    let url = repository(&address.url);
+    let url = gix::url::parse(url.as_bytes()).map_err(|error| error.to_string())?;
+    let path = gix::url::expand_path::for_shell(url.path.clone());
+    let program = service.as_str();
+    if path.starts_with(b"-") {
+        return Err("its path would be taken for an option".to_owned());
+    }
+    let (patience, traffic) = (address.patience, &address.traffic);
+    let text = |error: io::Error| error.to_string();
+    let (ends, host) = match url.scheme {
+        Scheme::File => {
+            let mut command = git();
+            command
+                .arg(program.trim_start_matches("git-"))
+                .arg(OsStr::from_bytes(&path));
+            let ends = stream::process(command, patience, traffic)
+                .map_err(|error| format!("cannot run git: {error}; install git"))?;
+            (ends, None)
+        }
+        Scheme::Ssh => {
+            let command = ssh(address, &url, program, &path)?;
+            let ends = stream::process(command, patience, traffic)
+                .map_err(|error| format!("cannot run ssh: {error}"))?;
+            (ends, None)
+        }
+        Scheme::Git => {
+            let host = url.host().ok_or("its URL names no host")?;
+            let port = url.port.unwrap_or(GIT_PORT);
+            let ends = stream::tcp(host, port, patience, traffic).map_err(text)?;
+            (ends, Some((host.to_owned(), url.port)))
+        }
+        other => {
+            return Err(format!(
+                "{other} is no way to a peer: use ssh://, git://, file:// or a path"
+            ));
+        }
+    };
+    let mode = match host {
+        Some(_) => ConnectMode::Daemon,
+        None => ConnectMode::Process,
+    };
+    let (reader, writer, patience) = ends;
+    let transport = Transport::new(reader, writer, Protocol::V1, path, host, mode, false);
+    Ok((transport, patience))
+}
+
+/// git, without what our own environment says of some repository.
+fn git() -> Command {
+    let mut command = Command::new("git");
+    for name in [
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_CONFIG",
+        "GIT_CONFIG_COUNT",
+        "GIT_CONFIG_PARAMETERS",
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_NAMESPACE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_PROTOCOL",
+        "GIT_WORK_TREE",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The command, which may be a shell's as git's `core.sshCommand` may, with where to and what to run there.
+fn ssh(address: &Address, url: &gix::Url, program: &str, path: &[u8]) -> Result<Command, String> {
+    let host = match (url.user_as_argument(), url.host_as_argument()) {
+        (Safe::Usable(user), Safe::Usable(host) | Safe::Dangerous(host)) => {
+            format!("{user}@{host}")
+        }
+        (Safe::Absent, Safe::Usable(host)) => host.to_owned(),
+        _ => return Err("its host or user would be taken for an option".to_owned()),
+    };
+    let base = address
+        .ssh_command
+        .clone()
+        .unwrap_or_else(|| OsString::from("ssh"));
+    let mut script = base.clone();
+    script.push(" \"$@\"");
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(script).arg(base);
+    if let Some(port) = url.port {
+        command.arg(format!("-p{port}"));
+    }
+    let mut remote = OsString::from(program);
+    remote.push(" '");
+    remote.push(OsStr::from_bytes(&path.replace("'", "'\\''")));
+    remote.push("'");
+    // What it says is shown to administrators, and compared with nothing.
+    command.arg(host).arg(remote).env("LC_ALL", "C");
+    command.env_remove("GIT_PROTOCOL");
+    Ok(command)
 }
 
 /// A path or `file://` URL of a store means its repository; `serve` does the same at the other end of an ssh connection.

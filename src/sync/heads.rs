@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use parking_lot::Mutex;
 
 use super::verify::verify;
@@ -135,6 +135,7 @@ impl Heads {
         head: Oid,
         pushed: bool,
     ) -> Result<Considered, HistoryError> {
+        debug!("head of {node} came: {head}");
         let (before, mut good) = {
             let state = self.state.lock();
             if let Some((refused, why)) = state.refused.get(node)

@@ -13,10 +13,12 @@
 //! - What a peer sends is checked before the store hears of it ([`verify`]).
 
 pub mod connection;
+mod doing;
 pub mod heads;
 mod peer;
 pub mod send_pack;
 pub mod state;
+pub mod stream;
 pub mod verify;
 mod watch;
 
@@ -165,6 +167,24 @@ impl Shared {
         missing
     }
 
+    /// Says how far exchanges are that take long: a node that joins gets everything in one.
+    fn tell_progress(&self, said: &mut BTreeMap<String, Instant>) {
+        let links = self.links.lock();
+        for (name, running) in links.iter() {
+            let Some(text) = running.link.progress(limits::PROGRESS_EVERY) else {
+                said.remove(name);
+                continue;
+            };
+            let due = said
+                .get(name)
+                .is_none_or(|at| at.elapsed() >= limits::PROGRESS_EVERY);
+            if due {
+                info!("peer {name}: {text}");
+                said.insert(name.clone(), Instant::now());
+            }
+        }
+    }
+
     /// Who has just pushed can be reached: those that were given up for a while are tried at once.
     fn call_back(&self, nodes: &[String]) {
         let links = self.links.lock();
@@ -231,7 +251,8 @@ impl Shared {
     }
 
     fn status(&self) -> Vec<PeerStatus> {
-        let mut refused = self.heads.refused();
+        let mut refused = self.store.unbraided();
+        refused.extend(self.heads.refused());
         let mut heard = self.heads.heard();
         let head = self.store.repo().head().ok().flatten();
         let links: Vec<Arc<Link>> = {
@@ -261,6 +282,7 @@ impl Shared {
                 last_contact: view.last_contact.max(heard.remove(&name)),
                 last_error: view.last_error,
                 refused: refused.remove(&name),
+                doing: link.progress(Duration::ZERO),
                 name,
             });
         }
@@ -279,6 +301,7 @@ impl Shared {
                 last_contact: heard.get(&name).copied(),
                 last_error: None,
                 refused: refused.get(&name).cloned(),
+                doing: None,
                 name,
             });
         }

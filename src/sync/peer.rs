@@ -2,10 +2,12 @@
 //!
 //! Its states are drawn in [`super::state`]. What it does when busy:
 //!
-//! 1. push, if our head is not what the peer's ref has. Commits made during a push go together in the next;
+//! 1. push, if our head is not what the peer's ref has. Commits made during a push go together in the next. A head that the peer itself has told us is said back
+//!    no sooner than the next fetch: it would be an echo of each of its pushes;
 //! 2. fetch, if it is due: at the start, after a failure, at an interval, and when the peer has a head of a former life of this node;
-//! 3. open the connection for the next push. So a push is one message and its answer: the processes at the other end have started by then. If that connection has
-//!    broken while it waited, a new one is made, and only its failure counts.
+//! 3. when it has been quiet for a moment, open the connection for the next push. So a push is one message and its answer: the processes at the other end have started by then.
+//!    Not at once: those processes would compete with what the last push has set going there. If that connection has broken while it waited, a new one is made, and only its
+//!    failure counts.
 
 use std::io;
 use std::sync::Arc;
@@ -15,15 +17,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
 use gix_transport::Service;
-use log::{info, warn};
+use log::{debug, info, warn};
 use parking_lot::{Condvar, Mutex};
 
-use super::connection::{Connection, ConnectionError, ssh_command};
+use super::connection::{Address, Connection, ConnectionError, ssh_command};
+use super::doing::Doing;
 use super::heads::{Considered, PEERS, REFUSED};
 use super::send_pack::{Line, PushError, Target};
 use super::state::{Event, Machine, State};
+use super::stream::Traffic;
 use super::{Shared, jitter, unix_now};
-use crate::config::{FETCH_EVERY, Peer};
+use crate::config::{FETCH_EVERY, PEER_TIMEOUT, Peer};
 use crate::history::{HEAD_REF, HistoryError, Repo};
 use crate::limits;
 use crate::maildir::Oid;
@@ -35,6 +39,7 @@ pub(super) struct Link {
     view: Mutex<View>,
     changed: Condvar,
     interrupt: AtomicBool,
+    traffic: Arc<Traffic>,
 }
 
 /// What is known of the exchange with it.
@@ -46,6 +51,8 @@ pub(super) struct View {
     pub(super) last_contact: Option<i64>,
     /// Of the last exchange, if it failed.
     pub(super) last_error: Option<String>,
+    /// What goes on with it at this moment.
+    pub(super) doing: Option<Doing>,
     /// Exchanges that failed, ever.
     failures: u64,
 }
@@ -78,6 +85,13 @@ impl Link {
 
     pub(super) fn view(&self) -> View {
         self.view.lock().clone()
+    }
+
+    /// What goes on, in words, if it has gone on for so long.
+    pub(super) fn progress(&self, since: Duration) -> Option<String> {
+        let view = self.view.lock();
+        let doing = view.doing.as_ref()?;
+        doing.is_older(since).then(|| doing.text(&self.traffic))
     }
 
     /// Ends the thread as soon as it is not waiting for the peer.
@@ -121,6 +135,19 @@ impl Link {
         change(&mut self.view.lock());
         self.changed.notify_all();
     }
+
+    /// Says what goes on, in `status` and, for who wants to know each moment, in the log.
+    fn begin(&self, doing: fn(&Traffic) -> Doing) {
+        let doing = doing(&self.traffic);
+        debug!("peer {}: {} begins", self.peer.name, doing.name());
+        self.view.lock().doing = Some(doing);
+    }
+
+    fn finish(&self) {
+        if let Some(doing) = self.view.lock().doing.take() {
+            debug!("peer {}: {} ends", self.peer.name, doing.name());
+        }
+    }
 }
 
 /// Starts the thread of a peer.
@@ -132,6 +159,7 @@ pub(super) fn start(shared: &Arc<Shared>, peer: Peer) -> io::Result<(Arc<Link>, 
         view: Mutex::new(View::default()),
         changed: Condvar::new(),
         interrupt: AtomicBool::new(false),
+        traffic: Arc::default(),
     });
     let mut exchange = Exchange {
         shared: Arc::clone(shared),
@@ -139,6 +167,8 @@ pub(super) fn start(shared: &Arc<Shared>, peer: Peer) -> io::Result<(Arc<Link>, 
         link: Arc::clone(&link),
         fetch_at: Instant::now(),
         line: None,
+        told: None,
+        echo_at: Instant::now(),
         complained: false,
     };
     let moved = shared.store.watch_head();
@@ -155,6 +185,10 @@ struct Exchange {
     fetch_at: Instant,
     /// The open connection for the next push.
     line: Option<Line>,
+    /// Our head as the peer's ref has it.
+    told: Option<Oid>,
+    /// Before this time nothing is pushed that the peer has said itself.
+    echo_at: Instant,
     /// The log has heard of the failure.
     complained: bool,
 }
@@ -164,10 +198,13 @@ impl Exchange {
         let mut machine = Machine::default();
         let step = |machine: &mut Machine, event| machine.step(event, Instant::now(), jitter());
         step(&mut machine, Event::Work);
+        let mut may_open = true;
         loop {
             match machine.state() {
                 State::Busy => {
                     let done = self.exchange();
+                    may_open = true;
+                    self.link.finish();
                     let event = if done.is_ok() {
                         Event::Done
                     } else {
@@ -177,7 +214,11 @@ impl Exchange {
                     step(&mut machine, event);
                 }
                 State::Level => {
-                    let pause = self.fetch_at.saturating_duration_since(Instant::now());
+                    let mut pause = self.fetch_at.saturating_duration_since(Instant::now());
+                    let opens = self.line.is_none() && may_open && pause > limits::LINE_REST;
+                    if opens {
+                        pause = limits::LINE_REST;
+                    }
                     select! {
                         recv(moved) -> word => match word {
                             Ok(()) => step(&mut machine, Event::Work),
@@ -188,7 +229,13 @@ impl Exchange {
                             Ok(Wake::Hurry) => step(&mut machine, Event::Work),
                             Ok(Wake::End) | Err(_) => step(&mut machine, Event::Stop),
                         },
-                        default(pause) => step(&mut machine, Event::Work),
+                        // One that fails is noticed by the next exchange.
+                        default(pause) => if opens {
+                            self.line = Line::open(&self.target(), self.repo.kind()).ok();
+                            may_open = false;
+                        } else {
+                            step(&mut machine, Event::Work);
+                        },
                     }
                 }
                 State::Waiting(until) => {
@@ -246,28 +293,33 @@ impl Exchange {
         pushed?;
         if Instant::now() >= self.fetch_at {
             self.fetch()?;
-            let set = self.repo.config_string(FETCH_EVERY).ok().flatten();
-            let every = set
-                .and_then(|text| text.parse().ok())
-                .map_or(limits::FETCH_EVERY, Duration::from_secs);
-            self.fetch_at = Instant::now() + every;
-        }
-        if self.line.is_none() && !self.link.interrupt.load(Ordering::SeqCst) {
-            self.line = Line::open(&self.target(), self.repo.kind()).ok();
+            self.fetch_at = Instant::now() + self.seconds(FETCH_EVERY, limits::FETCH_EVERY);
         }
         Ok(())
+    }
+
+    fn seconds(&self, key: &str, usual: Duration) -> Duration {
+        let set = self.repo.config_string(key).ok().flatten();
+        let seconds = set.and_then(|text| text.parse().ok());
+        seconds
+            .filter(|seconds| *seconds > 0)
+            .map_or(usual, Duration::from_secs)
     }
 
     fn target(&self) -> Target {
         let configured = self.repo.config_string("core.sshCommand").ok().flatten();
         let configured = configured.or_else(|| std::env::var("GIT_SSH_COMMAND").ok());
         Target {
-            url: self.link.peer.url.clone(),
+            address: Address {
+                url: self.link.peer.url.clone(),
+                ssh_command: Some(ssh_command(
+                    configured.as_deref(),
+                    &self.shared.store.layout().root().join("local"),
+                )),
+                patience: self.seconds(PEER_TIMEOUT, limits::PEER_SILENCE),
+                traffic: Arc::clone(&self.link.traffic),
+            },
             refname: format!("{PEERS}{}", self.shared.store.node()),
-            ssh_command: Some(ssh_command(
-                configured.as_deref(),
-                &self.shared.store.layout().root().join("local"),
-            )),
         }
     }
 
@@ -275,25 +327,35 @@ impl Exchange {
         let Some(head) = self.repo.head().map_err(ExchangeError::Here)? else {
             return Ok(());
         };
-        if self.link.view.lock().pushed == Some(head) {
+        if self.told == Some(head) {
+            return Ok(());
+        }
+        let said = self.shared.heads.known(&self.link.peer.name);
+        if said == Some(head) && Instant::now() < self.echo_at {
+            self.link.note(|view| view.pushed = Some(head));
             return Ok(());
         }
         let kind = self.repo.kind();
         let reader = self.repo.reader();
         let waiting = self.line.take();
+        self.link.begin(Doing::sending);
         let mut done = match waiting {
-            Some(line) => line.send(head, kind, &reader),
-            None => {
-                Line::open(&self.target(), kind).and_then(|line| line.send(head, kind, &reader))
-            }
+            Some(line) => line.send(head, said, kind, &reader),
+            None => Line::open(&self.target(), kind)
+                .and_then(|line| line.send(head, said, kind, &reader)),
         };
         if matches!(
             done,
             Err(PushError::Connection(_) | PushError::Refused { .. })
         ) {
-            done = Line::open(&self.target(), kind).and_then(|line| line.send(head, kind, &reader));
+            // What the peer said once it may have lost.
+            done = Line::open(&self.target(), kind)
+                .and_then(|line| line.send(head, None, kind, &reader));
         }
         done?;
+        self.told = Some(head);
+        self.echo_at = Instant::now() + self.seconds(FETCH_EVERY, limits::FETCH_EVERY);
+        self.link.finish();
         self.link.note(|view| {
             view.pushed = Some(head);
             view.last_contact = Some(unix_now());
@@ -302,13 +364,9 @@ impl Exchange {
     }
 
     fn fetch(&mut self) -> Result<(), ExchangeError> {
-        let target = self.target();
-        let mut connection = Connection::open(
-            &target.url,
-            target.ssh_command.as_deref(),
-            Service::UploadPack,
-            self.repo.kind(),
-        )?;
+        let address = self.target().address;
+        self.link.begin(Doing::receiving);
+        let mut connection = Connection::open(&address, Service::UploadPack, self.repo.kind())?;
         let own = self.shared.store.node();
         let refused = format!("{REFUSED}{own}");
         let mut refused_there = None;
@@ -328,16 +386,18 @@ impl Exchange {
                 &self.link.interrupt,
             )
             .map_err(|why| ExchangeError::Fetch {
-                url: target.url.clone(),
+                url: address.url.clone(),
                 why,
             })?;
         drop(connection);
+        self.link.finish();
         if received.objects > 0 {
             info!(
                 "peer {}: {} objects fetched",
                 self.link.peer.name, received.objects
             );
         }
+        self.link.begin(Doing::checking);
         for (name, head) in &received.refs {
             let node = match name.strip_prefix(PEERS) {
                 Some(node) => node,
@@ -350,6 +410,7 @@ impl Exchange {
                 Considered::Later => self.fetch_at = Instant::now() + limits::REFS_LOOK,
             }
         }
+        self.link.finish();
         // Only while it is what we would still push: a head that was mended since has another id.
         if let Some(head) = refused_there
             && self.link.view.lock().pushed == Some(head)

@@ -11,15 +11,18 @@
 //! Rules: side-band is not asked for (nothing there concerns a daemon), so the report is plain packet lines. The reply is read to its end
 //! before the connection is dropped, because dropping kills a spawned child. Protocol V1: V2 has no push.
 
-use std::ffi::OsString;
-use std::io::{BufRead, BufWriter, Write};
+use std::io::{BufRead, Write};
+use std::time::Duration;
 
 use gix_transport::Service;
-use gix_transport::client::blocking_io::Transport;
+use gix_transport::client::blocking_io::Transport as _;
 use gix_transport::client::{MessageKind, WriteMode};
+use log::debug;
 
-use super::connection::{Connection, ConnectionError};
+use super::connection::{Address, Connection, ConnectionError, Transport};
+use super::stream::Patience;
 use crate::history::{PackError, Reader};
+use crate::limits;
 use crate::maildir::{HashKind, Oid};
 
 /// Why a push failed.
@@ -97,12 +100,10 @@ impl PackSource for Reader {
 /// Where and how to push.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The peer's URL, or a path.
-    pub url: String,
+    /// The peer.
+    pub address: Address,
     /// The ref that moves there.
     pub refname: String,
-    /// The ssh command (git's `core.sshCommand`), if not `ssh`.
-    pub ssh_command: Option<OsString>,
 }
 
 /// What a push did.
@@ -116,7 +117,8 @@ pub struct Pushed {
 /// one message and its answer.
 pub struct Line {
     target: Target,
-    transport: Box<dyn Transport + Send>,
+    transport: Transport,
+    patience: Patience,
     refs: Vec<(Vec<u8>, Oid)>,
 }
 
@@ -129,12 +131,8 @@ impl Line {
         let Connection {
             transport,
             handshake,
-        } = Connection::open(
-            &target.url,
-            target.ssh_command.as_deref(),
-            Service::ReceivePack,
-            kind,
-        )?;
+            patience,
+        } = Connection::open(&target.address, Service::ReceivePack, kind)?;
         let refs = handshake.refs.iter().flatten().filter_map(|advertised| {
             let (name, id, _) = advertised.unpack();
             Some((name.to_vec(), Oid::from_bytes(id?.as_bytes())?))
@@ -143,21 +141,23 @@ impl Line {
             target: target.clone(),
             refs: refs.collect(),
             transport,
+            patience,
         })
     }
 
-    /// Moves the ref to `new`.
+    /// Moves the ref to `new`. `also` is a commit that the peer is known to have beside what its refs say.
     ///
     /// # Errors
     /// See [`PushError`].
     pub fn send(
         mut self,
         new: Oid,
+        also: Option<Oid>,
         kind: HashKind,
         packs: &dyn PackSource,
     ) -> Result<Pushed, PushError> {
         let target = &self.target;
-        let broken = |why: &dyn std::fmt::Display| PushError::broken(&target.url, why);
+        let broken = |why: &dyn std::fmt::Display| PushError::broken(&target.address.url, why);
         let old = self
             .refs
             .iter()
@@ -176,6 +176,7 @@ impl Line {
             .refs
             .iter()
             .map(|(_, id)| *id)
+            .chain(also)
             .filter(|id| packs.has(*id))
             .collect();
         let mut request = self
@@ -192,19 +193,22 @@ impl Line {
             .write_all(command.as_bytes())
             .and_then(|()| request.write_message(MessageKind::Flush))
             .map_err(|error| broken(&error))?;
+        // The stream gathers: a small push is one packet.
         let (mut raw, mut reply) = request.into_parts();
-        let mut buffered = BufWriter::new(&mut raw);
         // Where the peer refuses early it stops reading, and its reason is in the reply.
         let written = packs
-            .write_pack(new, &haves, &mut buffered)
-            .and_then(|bytes| Ok(buffered.flush().map(|()| bytes)?));
-        drop(buffered);
+            .write_pack(new, &haves, &mut raw)
+            .and_then(|bytes| Ok(raw.flush().map(|()| bytes)?));
         drop(raw);
         let (pack_bytes, write_error) = match written {
             Ok(bytes) => (bytes, None),
             Err(PackError::Write(error)) => (0, Some(error)),
             Err(error) => return Err(error.into()),
         };
+        debug!("pack sent: {pack_bytes} bytes");
+        // It says nothing while it checks what it got.
+        let checks = Duration::from_secs(pack_bytes / limits::CHECKED_A_SECOND);
+        self.patience.add(checks).map_err(|error| broken(&error))?;
         let mut lines = Vec::new();
         loop {
             let mut line = Vec::new();
@@ -221,7 +225,7 @@ impl Line {
             return Err(broken(&"it closed the connection without a report"));
         }
         report(&lines, &target.refname).map_err(|why| PushError::Refused {
-            url: target.url.clone(),
+            url: target.address.url.clone(),
             refname: target.refname.clone(),
             why,
         })?;
@@ -239,7 +243,7 @@ pub fn push(
     kind: HashKind,
     packs: &dyn PackSource,
 ) -> Result<Pushed, PushError> {
-    Line::open(target, kind)?.send(new, kind, packs)
+    Line::open(target, kind)?.send(new, None, kind, packs)
 }
 
 /// Reads a report-status: `unpack ok`, then `ok REF` or `ng REF reason`.

@@ -2,6 +2,7 @@
 
 mod braid;
 mod dovecot;
+mod kill;
 mod node;
 mod nodes;
 mod peers;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mailbraid::history::{CommitText, InitOptions, Repo, Writer, hash_blob};
 use mailbraid::maildir::{Attrs, Content, HashKind, Op, TreePath};
-use mailbraid::sync::connection::ConnectionError;
+use mailbraid::sync::connection::{Address, ConnectionError};
 use mailbraid::sync::send_pack::{PushError, Target, push};
 
 use crate::support::mounted::git;
@@ -64,9 +64,8 @@ fn repository(path: &Path, kind: HashKind, messages: usize) -> (Repo, Writer) {
 
 fn target(url: &Path) -> Target {
     Target {
-        url: url.to_str().unwrap().to_owned(),
+        address: Address::new(url.to_str().unwrap().to_owned()),
         refname: "refs/mailbraid/peers/a".to_owned(),
-        ssh_command: None,
     }
 }
 
