@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mailbraid::fs::{Durability, Fs, FsOptions};
 use mailbraid::fuse::{self, MountConfig};
 use mailbraid::history::InitOptions;
-use mailbraid::maildir::{Attrs, EntryKind, HashKind, Oid, TreePath};
+use mailbraid::maildir::{Attrs, EntryKind, HashKind, MailboxFacts, Oid, TreePath};
 use mailbraid::store::{Backing, Change, LiveView, OpenOptions, Store, Switch, Switched};
 
 use crate::support::mounted::{deliver, folder, free};
@@ -229,6 +229,29 @@ fn a_braid_is_seen_through_whatever_the_kernel_remembers() {
     soon("a listing without it", || {
         names(&new) == ["2.M2.vm:2,S", "3.M3.vm"]
     });
+}
+
+/// Mail has come and gone on the other side: nothing in the folder is another file, but UIDNEXT is higher. Dovecot reads its list of UIDs where `cur` has changed.
+#[test]
+fn a_folder_whose_facts_alone_change_has_changed() {
+    let inside = Inside::new();
+    folder(&inside.at("u"));
+    inside.blob("1.M1.vm", b"one");
+    let time = || {
+        let seen = fs::metadata(inside.at("u/cur")).unwrap();
+        (seen.mtime(), seen.mtime_nsec())
+    };
+    let before = time();
+    let facts = MailboxFacts {
+        uid_validity: 7,
+        uid_next: 3,
+        ..MailboxFacts::default()
+    };
+    inside.braided(&[Change::SetMailbox {
+        folder: path("u"),
+        facts,
+    }]);
+    soon("a change of the folder", || time() > before);
 }
 
 #[test]
