@@ -106,7 +106,9 @@ pub(super) fn find(sources: &Sources, kind: HashKind) -> Result<Pairs, HistoryEr
     for (parent, child) in edges {
         let (from, to) = (pack(parent, &commits), pack(child, &commits));
         let (old, new) = if from == to {
-            if !pairs.is_free(sources, commits[parent].tree) {
+            // A tree of before that has come back lies in another pack, which may not be among these.
+            let tree = commits[parent].tree;
+            if tree != NONE && !pairs.is_free(sources, tree) {
                 continue;
             }
             (parent, child)
