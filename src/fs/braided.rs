@@ -10,7 +10,7 @@ use hashbrown::HashSet;
 use log::{error, warn};
 
 use super::live::Stale;
-use super::node::{self, Body, Content, Ino, Listing, Marks, Name, Node};
+use super::node::{self, Content, Ino, Listing, Marks, Name, Node};
 use super::space::Space;
 use super::{Fs, FsError};
 use crate::maildir::class::{PathClass, WAKE, classify_dir};
@@ -221,12 +221,10 @@ impl Fs {
         shown: &mut Shown,
     ) -> Result<(), FsError> {
         let ino = space.child(parent, name)?.ok_or(FsError::NotFound)?;
-        let below: Vec<Name> = match &space.node(ino)?.body {
-            Body::Dir(dir) => match &dir.listing {
-                Listing::Loaded(entries) => entries.keys().map(Name::clone).collect(),
-                Listing::Unloaded(_) => Vec::new(),
-            },
-            Body::File(_) => Vec::new(),
+        let below: Vec<Name> = match space.entries(ino) {
+            Ok(entries) => entries.iter().map(|(name, _)| Name::from(name)).collect(),
+            // A file, or a directory that is not loaded.
+            Err(_) => Vec::new(),
         };
         for name in below {
             self.disappear(space, ino, &name, shown)?;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::node::{Ino, Kind, Name};
+use super::node::{Ino, Kind};
 use super::space::Space;
 use super::{Fs, FsError};
 use crate::limits;
@@ -51,8 +51,26 @@ struct Listed {
     /// The directory's count of changes then.
     changes: u64,
     parent: Ino,
+    names: Vec<u8>,
     /// By place, ascending.
-    entries: Vec<(u64, Ino, Name, Kind)>,
+    entries: Vec<Row>,
+}
+
+/// An entry of it.
+#[derive(Debug)]
+struct Row {
+    place: u64,
+    ino: Ino,
+    kind: Kind,
+    /// Where its name is among the names.
+    start: usize,
+    end: usize,
+}
+
+impl Listed {
+    fn name(&self, row: &Row) -> &[u8] {
+        &self.names[row.start..row.end]
+    }
 }
 
 /// The listings read last.
@@ -103,13 +121,13 @@ impl Fs {
                 return Ok(());
             }
         }
-        let from = listed.entries.partition_point(|(at, ..)| *at <= place);
-        for (at, ino, name, kind) in &listed.entries[from..] {
+        let from = listed.entries.partition_point(|row| row.place <= place);
+        for row in &listed.entries[from..] {
             let full = each(&DirEntry {
-                ino: *ino,
-                kind: *kind,
-                name,
-                place: *at,
+                ino: row.ino,
+                kind: row.kind,
+                name: listed.name(row),
+                place: row.place,
             });
             if full {
                 return Ok(());
@@ -134,37 +152,47 @@ impl Fs {
             return Ok(known);
         }
         let is_new = &*body.name == b"new";
-        let names = space.entries(dir)?;
-        let mut entries = Vec::with_capacity(names.len());
-        for (name, &child) in names {
-            let kind = if space.is_dir(child)? {
+        let found = space.entries(dir)?;
+        let mut names = Vec::with_capacity(found.iter().map(|(name, _)| name.len()).sum());
+        let mut entries = Vec::with_capacity(found.len());
+        for (name, ino) in found.iter() {
+            let kind = if space.is_dir(ino)? {
                 Kind::Dir
             } else {
                 Kind::File
             };
-            entries.push((child, child, Name::clone(name), kind));
+            let start = names.len();
+            names.extend_from_slice(name);
+            entries.push(Row {
+                place: ino << NAME_BITS,
+                ino,
+                kind,
+                start,
+                end: names.len(),
+            });
         }
-        for (place, child, name, _) in &mut entries {
-            let number = if is_new {
-                place_in_new(&mut space, *child, dir, name)
-            } else {
-                *child
-            };
-            *place = number << NAME_BITS;
+        if is_new {
+            for row in &mut entries {
+                let name = &names[row.start..row.end];
+                row.place = place_in_new(&mut space, row.ino, dir, name) << NAME_BITS;
+            }
         }
         drop(space);
-        entries.sort_unstable_by(|a, b| (a.0, &a.2).cmp(&(b.0, &b.2)));
+        let name = |row: &Row| &names[row.start..row.end];
+        entries.sort_unstable_by(|a, b| (a.place, name(a)).cmp(&(b.place, name(b))));
         for at in 1..entries.len() {
-            let before = entries[at - 1].0;
+            let before = entries[at - 1].place;
             // More names of one number in one directory than the bits count share the last place.
-            if before >> NAME_BITS == entries[at].0 >> NAME_BITS {
-                entries[at].0 = (before + 1).min(entries[at].0 | ((1 << NAME_BITS) - 1));
+            if before >> NAME_BITS == entries[at].place >> NAME_BITS {
+                let last = entries[at].place | ((1 << NAME_BITS) - 1);
+                entries[at].place = (before + 1).min(last);
             }
         }
         let listed = Arc::new(Listed {
             dir,
             changes,
             parent,
+            names,
             entries,
         });
         self.recent.keep(&listed);

@@ -4,7 +4,8 @@
 //! - One lock guards the namespace. A change of the committed tree is checked, appended to the journal and applied under it, in this order,
 //!   so the order of records is the order of changes, and a record that cannot be taken changes nothing.
 //! - Durability is waited for after the lock is let go: many waiters share one sync.
-//! - A directory is loaded by its tree id when something below it is first asked for, so a mount costs nothing.
+//! - A directory is loaded by its tree id when something below it is first asked for, so a mount costs nothing. Its messages rest ([`resting`]) until
+//!   somebody asks for one.
 //! - State is kept per inode, never per open file: the mount answers `open` with "not needed".
 //! - A file written outside `tmp/` gets its name into the journal at once (empty, as `open(2)` with `O_CREAT` shows it) and its content when it is
 //!   synced, closed by its creator, renamed or linked, or at rest for [`crate::limits::WRITE_REST`].
@@ -19,6 +20,7 @@ mod local;
 mod node;
 mod ops;
 mod rename;
+mod resting;
 mod room;
 mod space;
 mod understood;
@@ -42,6 +44,7 @@ use crate::store::{Backing, EntryKind};
 use listings::Recent;
 use local::LocalTree;
 use node::{Body, Content, Listing, Marks, Node};
+use resting::Names;
 use room::{BlobCache, Room};
 use space::Space;
 
@@ -102,7 +105,7 @@ impl Fs {
     pub fn new(backing: Arc<dyn Backing>, options: FsOptions) -> Result<Arc<Self>, FsError> {
         let root = match backing.root() {
             Some(tree) => Listing::Unloaded(tree),
-            None => Listing::Loaded(hashbrown::HashMap::new()),
+            None => Listing::Loaded(Names::default()),
         };
         let fs = Arc::new(Self {
             local: LocalTree::new(backing.local_tree()),
@@ -141,32 +144,21 @@ impl Fs {
                     Listing::Unloaded(tree) => (*tree, matches!(&*dir.name, b"cur" | b"new")),
                 }
             };
-            let mut entries = self.backing.load_dir(tree)?;
+            let entries = self.backing.load_dir(tree)?;
             let facts = if holds_messages {
                 None
             } else {
                 self.backing.load_mailbox(tree)?
             };
-            // In order of delivery, so that inode numbers, and with them listings of `new`, are.
-            entries.sort_by_cached_key(|entry| {
-                let uid = match &entry.kind {
-                    EntryKind::File(attrs) => attrs.uid,
-                    EntryKind::Dir => None,
-                };
-                let time = crate::maildir::name::delivery_time(&entry.name);
-                (
-                    uid.unwrap_or(u32::MAX),
-                    time.unwrap_or(i64::MAX),
-                    entry.name.clone(),
-                )
-            });
+            let order = by_delivery(&entries);
+            let sorted = || order.iter().map(|at| &entries[*at]);
             let mut space = self.space.lock();
             match &mut space.dir_mut(ino)?.listing {
                 listing @ Listing::Unloaded(_) => {
                     if !matches!(listing, Listing::Unloaded(still) if *still == tree) {
                         continue;
                     }
-                    *listing = Listing::Loaded(hashbrown::HashMap::with_capacity(entries.len()));
+                    *listing = Listing::Loaded(Names::default());
                 }
                 Listing::Loaded(_) => return Ok(()),
             }
@@ -174,39 +166,43 @@ impl Fs {
                 let node = space.node(ino)?;
                 (node.mtime, node.ctime)
             };
-            for entry in entries {
-                let mut marks = Marks::default();
-                let child = match entry.kind {
-                    EntryKind::Dir => space.add(Node::dir(
-                        ino,
-                        Name::from(&b""[..]),
-                        Listing::Unloaded(entry.oid),
-                        mtime,
-                    )),
+            if holds_messages {
+                let messages = sorted().filter_map(|entry| match &entry.kind {
+                    EntryKind::File(attrs) => Some((&*entry.name, entry.oid, attrs)),
+                    EntryKind::Dir => None,
+                });
+                let first = space.rest(ino, messages.clone())?;
+                for ((name, _, attrs), child) in messages.zip(first..) {
+                    if attrs.ext.is_empty() {
+                        continue;
+                    }
+                    if attrs.ext.contains_key(&crate::maildir::hidden::KEYWORDS) {
+                        let folder = space.dir(ino)?.parent;
+                        space.mailbox_mut(folder)?.letters.insert(child);
+                    }
+                    space.set_marks(child, ino, name, Marks::of(attrs));
+                }
+            }
+            for entry in sorted() {
+                let (child, times) = match &entry.kind {
+                    EntryKind::Dir => {
+                        let listing = Listing::Unloaded(entry.oid);
+                        let node = Node::dir(ino, Name::from(&b""[..]), listing, mtime);
+                        (space.add(node), (mtime, mtime))
+                    }
+                    EntryKind::File(_) if holds_messages => continue,
                     EntryKind::File(attrs) => {
-                        let mut node = Node::file(
-                            Content::Blob,
-                            Some(entry.oid),
-                            attrs.size,
-                            (attrs.mtime, 0),
-                        );
-                        node::set_attrs(&mut node, &attrs);
-                        marks = Marks::of(&attrs);
-                        space.add(node)
+                        let times = ((attrs.mtime, 0), (attrs.mtime, 0));
+                        let node = Node::file(Content::Blob, Some(entry.oid), attrs.size, times.0);
+                        (space.add(node), times)
                     }
                 };
-                let (child_mtime, child_ctime) = {
-                    let node = space.node(child)?;
-                    (node.mtime, node.ctime)
-                };
                 space.attach(ino, &entry.name, child, ctime)?;
-                if holds_messages && marks.ext.contains_key(&crate::maildir::hidden::KEYWORDS) {
-                    let folder = space.dir(ino)?.parent;
-                    space.mailbox_mut(folder)?.letters.insert(child);
+                if let EntryKind::File(attrs) = &entry.kind {
+                    space.set_marks(child, ino, &entry.name, Marks::of(attrs));
                 }
-                space.set_marks(child, ino, &entry.name, marks);
                 let node = space.node_mut(child)?;
-                (node.mtime, node.ctime) = (child_mtime, child_ctime);
+                (node.mtime, node.ctime) = times;
             }
             if let Some(facts) = facts {
                 space.mailbox_mut(ino)?.facts = facts;
@@ -232,7 +228,7 @@ impl Fs {
                 continue;
             }
             let node = if found.is_dir {
-                let entries = Listing::Loaded(hashbrown::HashMap::new());
+                let entries = Listing::Loaded(Names::default());
                 Node::dir(ino, Name::from(&b""[..]), entries, found.mtime)
             } else {
                 Node::file(Content::Local(None), None, found.size, found.mtime)
@@ -452,6 +448,26 @@ impl Fs {
     }
 }
 
+/// The entries' places in order of delivery, so that inode numbers, and with them listings of `new`, are.
+fn by_delivery(entries: &[crate::store::Entry]) -> Vec<usize> {
+    let mut order: Vec<(u32, i64, usize)> = entries
+        .iter()
+        .enumerate()
+        .map(|(at, entry)| {
+            let uid = match &entry.kind {
+                EntryKind::File(attrs) => attrs.uid,
+                EntryKind::Dir => None,
+            };
+            let time = crate::maildir::name::delivery_time(&entry.name);
+            (uid.unwrap_or(u32::MAX), time.unwrap_or(i64::MAX), at)
+        })
+        .collect();
+    order.sort_unstable_by(|a, b| {
+        (a.0, a.1, &entries[a.2].name).cmp(&(b.0, b.1, &entries[b.2].name))
+    });
+    order.into_iter().map(|(.., at)| at).collect()
+}
+
 /// Whether files of the class are plain files of this node.
 fn is_local(class: PathClass) -> bool {
     matches!(class, PathClass::ServerLocal | PathClass::Understood)
@@ -459,10 +475,11 @@ fn is_local(class: PathClass) -> bool {
 
 /// The attributes a record carries for a file under one of its names.
 fn attrs_of(space: &Space, ino: Ino, marks: &Marks) -> Result<Attrs, FsError> {
+    let (mtime, size) = space.date_and_size(ino)?;
     Ok(Attrs {
         uid: (marks.uid > 0).then_some(marks.uid),
-        mtime: space.node(ino)?.mtime.0,
-        size: space.file(ino)?.size,
+        mtime,
+        size,
         ext: marks.ext.clone(),
     })
 }

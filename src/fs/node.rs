@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hashbrown::HashMap;
-
+use super::resting::Names;
 use super::understood::Mailbox;
 use crate::maildir::Oid;
 
@@ -130,7 +129,7 @@ pub enum Listing {
     /// As this tree says; nothing below it was touched yet.
     Unloaded(Oid),
     /// In memory.
-    Loaded(HashMap<Name, Ino>),
+    Loaded(Names),
 }
 
 /// A directory.

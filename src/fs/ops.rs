@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::crossing::set_mtime;
 use super::node::{Body, Content, Ino, Listing, Marks, Name, Node, Stat, Time};
+use super::resting::Names;
 use super::space::Space;
 use super::{Durability, Fs, FsError, Pending, is_local, node};
 use crate::limits;
@@ -183,7 +184,7 @@ impl Fs {
             }
         }
         let time = node::now();
-        let entries = Listing::Loaded(hashbrown::HashMap::new());
+        let entries = Listing::Loaded(Names::default());
         let mut dir = Node::dir(parent, Name::from(name), entries, time);
         dir.lookups = 1;
         dir.last_seq = seq.unwrap_or(0);

@@ -457,7 +457,7 @@ fn changes_class(space: &Space, dir: Ino, old: &TreePath, new: &TreePath) -> Res
     if old == new {
         return Ok(false);
     }
-    for (name, &child) in space.entries(dir)? {
+    for (name, child) in space.entries(dir)?.iter() {
         let changes = if space.is_dir(child)? {
             old.dir(name) != new.dir(name) || old.below(name) != new.below(name)
         } else {

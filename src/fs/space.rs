@@ -1,18 +1,22 @@
 //! The namespace: all inodes and names, under one lock that its owner holds. Nothing here does I/O.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::{HashMap, HashSet};
 
 use super::error::FsError;
 use super::node::{Body, DirBody, FileBody, Ino, Link, Listing, Marks, Name, Node, ROOT, Time};
+use super::resting::{Entries, Resting};
 use super::understood::Mailbox;
 use crate::limits;
-use crate::maildir::TreePath;
+use crate::maildir::{Attrs, Oid, TreePath};
 
 /// Inodes and names.
 pub struct Space {
-    nodes: HashMap<Ino, Node>,
+    nodes: HashMap<Ino, Box<Node>>,
+    /// What directories of messages were loaded with, by the first number of each.
+    resting: BTreeMap<Ino, Resting>,
     next: Ino,
     /// Inodes whose content stands in a record, in order of the records.
     pub pending: VecDeque<(u64, Ino)>,
@@ -31,9 +35,10 @@ impl Space {
         let mut nodes = HashMap::new();
         let mut node = Node::dir(ROOT, Name::from(&b""[..]), root, mtime);
         node.lookups = 1;
-        nodes.insert(ROOT, node);
+        nodes.insert(ROOT, Box::new(node));
         Self {
             nodes,
+            resting: BTreeMap::new(),
             next: ROOT + 1,
             pending: VecDeque::new(),
             dirty: Vec::new(),
@@ -56,12 +61,68 @@ impl Space {
         Ok(self.dir_mut(folder)?.mailbox.get_or_insert_default())
     }
 
+    fn loaded_with(&self, ino: Ino) -> Option<(&Resting, usize)> {
+        let (_, resting) = self.resting.range(..=ino).next_back()?;
+        Some((resting, resting.place(ino)?))
+    }
+
+    /// A message that nobody has asked for: what was loaded is true of it.
+    fn at_rest(&self, ino: Ino) -> Option<(&Resting, usize)> {
+        let found = self.loaded_with(ino);
+        found.filter(|(resting, at)| resting.rests(*at))
+    }
+
+    /// Date (seconds) and size of a file, without making its inode.
+    ///
+    /// # Errors
+    /// Where it is gone or a directory.
+    pub fn date_and_size(&self, ino: Ino) -> Result<(i64, u64), FsError> {
+        match self.at_rest(ino) {
+            Some((resting, at)) => Ok(resting.date_and_size(at)),
+            None => Ok((self.node(ino)?.mtime.0, self.file(ino)?.size)),
+        }
+    }
+
+    /// Takes in the messages of a directory that is being loaded, in the order of their numbers. Returns the first number.
+    ///
+    /// # Errors
+    /// Where it is no directory.
+    pub fn rest<'a>(
+        &mut self,
+        dir: Ino,
+        messages: impl Iterator<Item = (&'a [u8], Oid, &'a Attrs)> + Clone,
+    ) -> Result<Ino, FsError> {
+        let first = self.next;
+        let (count, bytes) = messages.clone().fold((0, 0), |(count, bytes), (name, ..)| {
+            (count + 1, bytes + name.len())
+        });
+        if count == 0 {
+            return Ok(first);
+        }
+        let mut resting = Resting::new(dir, first, count, bytes);
+        for (name, oid, attrs) in messages {
+            resting.push(name, oid, attrs);
+        }
+        let body = self.dir_mut(dir)?;
+        body.changes += 1;
+        if let Listing::Loaded(names) = &mut body.listing {
+            names.rest(&resting);
+        }
+        self.resting.insert(first, resting);
+        self.next += count as Ino;
+        Ok(first)
+    }
+
     /// The inode.
     ///
     /// # Errors
     /// Where it is gone.
     pub fn node(&self, ino: Ino) -> Result<&Node, FsError> {
-        self.nodes.get(&ino).ok_or(FsError::NotFound)
+        if let Some(node) = self.nodes.get(&ino) {
+            return Ok(node);
+        }
+        let (resting, at) = self.loaded_with(ino).ok_or(FsError::NotFound)?;
+        Ok(resting.node(at))
     }
 
     /// The inode, to change.
@@ -69,7 +130,17 @@ impl Space {
     /// # Errors
     /// Where it is gone.
     pub fn node_mut(&mut self, ino: Ino) -> Result<&mut Node, FsError> {
-        self.nodes.get_mut(&ino).ok_or(FsError::NotFound)
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            return Ok(node);
+        }
+        self.resting
+            .range_mut(..=ino)
+            .next_back()
+            .and_then(|(_, resting)| {
+                let at = resting.place(ino)?;
+                resting.node_mut(at)
+            })
+            .ok_or(FsError::NotFound)
     }
 
     /// The directory.
@@ -121,20 +192,23 @@ impl Space {
     /// # Errors
     /// Where it is gone.
     pub fn is_dir(&self, ino: Ino) -> Result<bool, FsError> {
-        Ok(matches!(self.node(ino)?.body, Body::Dir(_)))
+        Ok(self.at_rest(ino).is_none() && matches!(self.node(ino)?.body, Body::Dir(_)))
     }
 
     /// The entries of a loaded directory.
     ///
     /// # Errors
     /// Where it is no directory, was removed, or is not loaded (a defect: callers load first).
-    pub fn entries(&self, ino: Ino) -> Result<&HashMap<Name, Ino>, FsError> {
+    pub fn entries(&self, ino: Ino) -> Result<Entries<'_>, FsError> {
         let dir = self.dir(ino)?;
         if dir.parent == 0 {
             return Err(FsError::NotFound);
         }
         match &dir.listing {
-            Listing::Loaded(entries) => Ok(entries),
+            Listing::Loaded(names) => {
+                let resting = names.first().and_then(|first| self.resting.get(&first));
+                Ok(Entries::new(names, resting))
+            }
             Listing::Unloaded(_) => Err(FsError::Io(std::io::Error::other(
                 "a directory was used before it was loaded",
             ))),
@@ -149,7 +223,7 @@ impl Space {
         if name.len() > limits::NAME_MAX {
             return Err(FsError::NameTooLong);
         }
-        Ok(self.entries(parent)?.get(name).copied())
+        Ok(self.entries(parent)?.get(name))
     }
 
     /// Whether a directory is another one or lies below it.
@@ -186,7 +260,7 @@ impl Space {
     pub fn add(&mut self, node: Node) -> Ino {
         let ino = self.next;
         self.next += 1;
-        self.nodes.insert(ino, node);
+        self.nodes.insert(ino, Box::new(node));
         ino
     }
 
@@ -194,21 +268,39 @@ impl Space {
     #[must_use]
     pub fn marks(&self, ino: Ino, parent: Ino, name: &[u8]) -> Marks {
         let found = self.find_marks(ino, parent, name);
-        found.cloned().unwrap_or_default()
+        found.map_or_else(Marks::default, Cow::into_owned)
     }
 
-    /// The same, not copied; `None` where there is no such name.
+    /// The same, copied only where that costs nothing; `None` where there is no such name.
     #[must_use]
-    pub fn find_marks(&self, ino: Ino, parent: Ino, name: &[u8]) -> Option<&Marks> {
+    pub fn find_marks(&self, ino: Ino, parent: Ino, name: &[u8]) -> Option<Cow<'_, Marks>> {
+        if let Some((resting, at)) = self.at_rest(ino) {
+            let is = resting.dir() == parent && resting.name(at) == name;
+            return is.then(|| {
+                Cow::Owned(Marks {
+                    uid: resting.uid(at),
+                    ..Marks::default()
+                })
+            });
+        }
         let names = self.file(ino).map_or(&[][..], |file| &file.names);
         let found = names
             .iter()
             .find(|link| link.parent == parent && *link.name == *name);
-        found.map(|link| &link.marks)
+        found.map(|link| Cow::Borrowed(&link.marks))
     }
 
     /// Sets what belongs to the message of this name.
     pub fn set_marks(&mut self, ino: Ino, parent: Ino, name: &[u8], marks: Marks) {
+        if marks.ext.is_empty()
+            && let Some((_, resting)) = self.resting.range_mut(..=ino).next_back()
+            && let Some(at) = resting.place(ino).filter(|at| resting.rests(*at))
+        {
+            if resting.dir() == parent && resting.name(at) == name {
+                resting.set_uid(at, marks.uid);
+            }
+            return;
+        }
         if let Ok(file) = self.file_mut(ino)
             && let Some(link) = file
                 .names
@@ -285,14 +377,16 @@ impl Space {
                 }
             }
         };
-        let above = self.node_mut(parent)?;
+        // A directory never rests.
+        let above = self.nodes.get_mut(&parent).ok_or(FsError::NotFound)?;
         above.mtime = time;
         above.ctime = time;
         if let Body::Dir(dir) = &mut above.body {
             dir.subdirs -= u32::from(is_dir);
             dir.changes += 1;
-            if let Listing::Loaded(entries) = &mut dir.listing {
-                entries.remove(name);
+            if let Listing::Loaded(names) = &mut dir.listing {
+                let resting = names.first().and_then(|first| self.resting.get(&first));
+                names.remove(name, resting);
             }
         }
         Ok(ino)
@@ -300,11 +394,20 @@ impl Space {
 
     /// Drops an inode that neither a name nor the kernel holds.
     pub fn reap(&mut self, ino: Ino) {
-        if let Some(node) = self.nodes.get(&ino)
-            && node.lookups == 0
-            && !node.is_linked()
+        if self.at_rest(ino).is_some() {
+            return;
+        }
+        let is_held = |node: &Node| node.lookups > 0 || node.is_linked();
+        if self.node(ino).map_or(true, is_held) || self.nodes.remove(&ino).is_some() {
+            return;
+        }
+        if let Some((&first, resting)) = self.resting.range_mut(..=ino).next_back()
+            && let Some(at) = resting.place(ino)
         {
-            self.nodes.remove(&ino);
+            resting.remove(at);
+            if resting.is_gone() {
+                self.resting.remove(&first);
+            }
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Courier's own: keywords by message, subscriptions, and flags that must not lose letters.
 
-use std::sync::Arc;
-
-use super::super::node::{self, Content, Ino, Node};
+use super::super::node::{self, Content, Ino, Name, Node};
 use super::super::space::Space;
 use super::super::{Fs, FsError};
 use super::mailbox::State;
@@ -194,14 +192,15 @@ impl Fs {
 
     /// Removes the keyword updates of single messages: they are in the records, and would hide a list that is made anew.
     pub(super) fn drop_updates(&self, space: &mut Space, dir: Ino) -> Result<(), FsError> {
-        let updates: Vec<_> = space
+        let updates: Vec<Name> = space
             .entries(dir)?
-            .keys()
+            .iter()
+            .map(|(name, _)| name)
             .filter(|name| {
                 let meaning = courier_keywords::file_name(name);
                 matches!(meaning, FileName::Update(_) | FileName::Gathered { .. })
             })
-            .map(Arc::clone)
+            .map(Name::from)
             .collect();
         for name in updates {
             let ino = space.child(dir, &name)?.ok_or(FsError::NotFound)?;

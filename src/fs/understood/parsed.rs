@@ -102,7 +102,7 @@ impl Parsed {
                             }
                             true
                         }
-                        (uid, Some((said, ext))) => uid == *said && has_fields(marks, ext),
+                        (uid, Some((said, ext))) => uid == *said && has_fields(&marks, ext),
                         (_, None) => false,
                     }
                 });

@@ -1,5 +1,6 @@
 //! A folder of the live tree as the translations see it.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use hashbrown::HashMap;
@@ -59,23 +60,23 @@ impl<'a> Records<'a> {
     }
 
     /// Name and marks of every message, not copied: what a large folder is compared by.
-    pub fn marked(&self) -> impl Iterator<Item = (&Name, &Marks)> {
+    pub fn marked(&self) -> impl Iterator<Item = (&[u8], Cow<'_, Marks>)> {
         self.inodes()
             .filter_map(|(dir, name, ino)| Some((name, self.space.find_marks(ino, dir, name)?)))
     }
 
-    fn all(&self) -> impl Iterator<Item = (Ino, &Name)> {
+    fn all(&self) -> impl Iterator<Item = (Ino, &[u8])> {
         self.inodes().map(|(dir, name, _)| (dir, name))
     }
 
-    fn inodes(&self) -> impl Iterator<Item = (Ino, &Name, Ino)> {
+    fn inodes(&self) -> impl Iterator<Item = (Ino, &[u8], Ino)> {
         self.dirs.iter().flat_map(|(dir, _)| {
             let entries = self.space.entries(*dir).ok();
             entries
                 .into_iter()
-                .flatten()
+                .flat_map(|entries| entries.iter())
                 .filter(|(name, _)| name.first() != Some(&b'.'))
-                .map(|(name, ino)| (*dir, name, *ino))
+                .map(|(name, ino)| (*dir, name, ino))
         })
     }
 }
@@ -100,7 +101,7 @@ impl Folder for Records<'_> {
             let mut index = ByStem::new();
             for (dir, file_name) in self.all() {
                 let places = index.entry(name::stem(file_name).to_vec()).or_default();
-                places.push((dir, Name::clone(file_name)));
+                places.push((dir, Name::from(file_name)));
             }
             index
         });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::node::{self, Content, Ino, Listing, Name, Node, Time};
+use super::super::resting::Names;
 use super::super::space::Space;
 use super::super::{Fs, FsError};
 use super::mailbox::State;
@@ -93,7 +94,7 @@ impl Fs {
         let path = space.path(folder)?.join(KEYWORD_DIR);
         self.local.mkdir(&path)?;
         let time = node::now();
-        let entries = Listing::Loaded(hashbrown::HashMap::new());
+        let entries = Listing::Loaded(Names::default());
         let dir = space.add(Node::dir(folder, Name::from(KEYWORD_DIR), entries, time));
         space.attach(folder, KEYWORD_DIR, dir, time)
     }
@@ -106,9 +107,10 @@ impl Fs {
         let companion = uidvalidity::companion(issued);
         let others: Vec<Name> = space
             .entries(folder)?
-            .keys()
-            .filter(|name| uidvalidity::parse_companion(name).is_some() && ***name != *companion)
-            .map(Arc::clone)
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| uidvalidity::parse_companion(name).is_some() && **name != *companion)
+            .map(Name::from)
             .collect();
         for name in others {
             let ino = space.child(folder, &name)?.ok_or(FsError::NotFound)?;
