@@ -157,8 +157,8 @@ fn once(size: usize, count: usize) -> [f64; 2] {
             since.elapsed().as_secs_f64()
         });
         let both = [
-            scope.spawn(|| answers(on_a, wanted, since)),
-            scope.spawn(|| answers(on_b, wanted, since)),
+            scope.spawn(move || answers(on_a, wanted, since)),
+            scope.spawn(move || answers(on_b, wanted, since)),
         ];
         let [a, b] = both.map(|client| client.join().unwrap());
         [switched.join().unwrap(), a.max(b)]
