@@ -3,6 +3,7 @@
 //! - A directory that is not loaded is known by its tree alone, so a change below it is nothing but another tree ([`Change::Retree`]); it is loaded by that when
 //!   it is asked for. One that is just being read finds that its tree is another, and is read again.
 //! - What comes is a new inode, what has another name keeps its own.
+//! - The kernel forgets listings before the lock is let go, names a moment later: see [`Fs::forget_listing`].
 //! - Index files are made anew when their server looks for them next: they are behind, that is all.
 //! - Nothing here fails: a change that does not fit is a defect, is logged, and the others are applied.
 
@@ -81,7 +82,7 @@ impl Fs {
             Self::records_of_change(space, change);
         }
         for dir in &shown.dirs {
-            self.stale(Stale::Inode(*dir));
+            self.forget_listing(*dir);
         }
         // Last, so that who looks then is not answered by what the kernel remembered.
         for dir in shown.dirs {

@@ -21,11 +21,12 @@ pub enum Stale {
 }
 
 impl Fs {
-    /// Sets who tells the kernel, and starts the thread that does: invalidation under a lock or from a request's thread would deadlock.
+    /// Sets who tells the kernel, and starts the thread that does: invalidation of a name under a lock or from a request's thread would deadlock.
     ///
     /// # Errors
     /// Where the thread cannot be started.
     pub fn set_invalidator(&self, invalidator: Arc<dyn Invalidator>) -> std::io::Result<()> {
+        let _ = self.kernel.set(Arc::clone(&invalidator));
         let (sender, inbox) = crossbeam_channel::unbounded();
         std::thread::Builder::new()
             .name("mb-invalidate".to_owned())
@@ -40,6 +41,15 @@ impl Fs {
             })?;
         let _ = self.invalidator.set(sender);
         Ok(())
+    }
+
+    /// The kernel forgets a directory's listing and times at once. Unlike a name's, this invalidation waits for no request, so it may be sent under the
+    /// namespace lock: who asks us for anything afterwards lists what there is now. A server that met a new list of UIDs with an old listing would
+    /// take mail for expunged, and give it another UID when it sees it.
+    pub(super) fn forget_listing(&self, dir: Ino) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.inode(dir);
+        }
     }
 
     pub(super) fn stale(&self, what: Stale) {

@@ -70,11 +70,11 @@ pub struct FsOptions {
 #[must_use = "an operation is acknowledged only once this was waited for"]
 pub struct Pending(Option<u64>);
 
-/// Tells the kernel that what it remembers is no longer so. Called from a thread of its own, never under a lock.
+/// Tells the kernel that what it remembers is no longer so. Called from a thread of its own, and under no lock but where it is said.
 pub trait Invalidator: Send + Sync {
     /// A name stands for something else, or for nothing.
     fn entry(&self, parent: Ino, name: &[u8]);
-    /// Attributes or content of an inode changed.
+    /// Attributes or content of an inode changed. Of a directory this is also told under the namespace lock, and must not wait for a request.
     fn inode(&self, ino: Ino);
     /// Something has changed in a directory of messages, and the kernel has been told: now whoever watches the directory is to be told, by making and
     /// removing this file in it through the mount, for no invalidation raises an inotify event. `path` is relative to the mount point.
@@ -95,6 +95,7 @@ pub struct Fs {
     room: Room,
     scratch_files: AtomicU64,
     invalidator: std::sync::OnceLock<crossbeam_channel::Sender<live::Stale>>,
+    kernel: std::sync::OnceLock<Arc<dyn Invalidator>>,
 }
 
 impl Fs {
@@ -117,6 +118,7 @@ impl Fs {
             room: Room::default(),
             scratch_files: AtomicU64::new(0),
             invalidator: std::sync::OnceLock::new(),
+            kernel: std::sync::OnceLock::new(),
         });
         if fs.backing.root().is_none() {
             let mut space = fs.space.lock();
