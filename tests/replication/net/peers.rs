@@ -71,7 +71,8 @@ fn three_nodes_one_with_courier_fall_apart_and_heal() {
     furnish(&cluster, &mut ledger);
     cluster.nodes[1].start_courier();
     rounds(&cluster, &mut ledger, &mut random, seconds(12));
-    cluster.assert_sound();
+    // A folder that Courier renames gets another UIDVALIDITY from it, and Dovecot says so. Those that mbsync looks at keep theirs.
+    cluster.assert_sound_but(&["UIDVALIDITY changed", "/u/.F"]);
 }
 
 #[test]
