@@ -218,6 +218,7 @@ pub(super) fn split(raw: &[u8], kind: HashKind) -> Result<Option<RawSplit>, &'st
 }
 
 /// One tree object, read.
+#[allow(clippy::large_enum_variant)] // Held one at a time.
 pub(super) enum Shape {
     Split(RawSplit),
     Leaf { mailbox: Option<Oid> },
