@@ -283,12 +283,14 @@ impl Exchange {
     }
 
     fn exchange(&mut self) -> Result<(), ExchangeError> {
-        let pushed = self.push();
-        if matches!(
-            pushed,
-            Err(ExchangeError::Push(PushError::FormerLife { .. }))
-        ) {
-            self.fetch()?;
+        let mut pushed = self.push();
+        if let Err(ExchangeError::Push(PushError::FormerLife { theirs, .. })) = pushed {
+            // Our head may have moved since it was read, and the peer have fetched it.
+            if self.is_ours(theirs)? {
+                pushed = self.push();
+            } else {
+                self.fetch()?;
+            }
         }
         pushed?;
         if Instant::now() >= self.fetch_at {
@@ -296,6 +298,13 @@ impl Exchange {
             self.fetch_at = Instant::now() + self.seconds(FETCH_EVERY, limits::FETCH_EVERY);
         }
         Ok(())
+    }
+
+    fn is_ours(&self, commit: Oid) -> Result<bool, ExchangeError> {
+        let head = self.repo.head().map_err(ExchangeError::Here)?;
+        let reader = self.repo.reader();
+        Ok(reader.has(commit)
+            && head.is_some_and(|head| reader.is_contained(commit, head).unwrap_or(false)))
     }
 
     fn seconds(&self, key: &str, usual: Duration) -> Duration {
