@@ -11,7 +11,6 @@ mod arrivals;
 #[path = "../replication/net/cluster.rs"]
 mod cluster;
 mod dovecot_works;
-mod harness;
 #[path = "../replication/net/servers.rs"]
 mod imap;
 mod import_works;
@@ -40,6 +39,8 @@ mod targets;
 
 use std::time::Instant;
 
+// The same servers, under the name that the works know.
+use imap as harness;
 use places::{BINDFS, EXT4, NULLFS};
 use report::Report;
 use targets::{Bound, Targets};

@@ -19,6 +19,9 @@ type Error = Box<dyn std::error::Error>;
 const MESSAGES: usize = 50_000;
 /// Folders they are in.
 const FOLDERS: usize = 8;
+/// What is timed: from the source to a directory of the round, in seconds.
+type Work = fn(&Path, &Path) -> Result<f64, Error>;
+
 /// The one work.
 pub const IMPORT: &str = "import of 50,000";
 
@@ -46,8 +49,7 @@ pub fn run(arguments: &Arguments) -> Result<Report, Error> {
         eprintln!("import: round {}", round + 1);
         let dir = base.path().join(format!("round-{round}"));
         std::fs::create_dir(&dir)?;
-        let works: [(&str, fn(&Path, &Path) -> Result<f64, Error>); 2] =
-            [(EXT4, copy), (MAILBRAID, import)];
+        let works: [(&str, Work); 2] = [(EXT4, copy), (MAILBRAID, import)];
         for turn in 0..works.len() {
             let (place, work) = works[(round + turn) % works.len()];
             if arguments.has(place) {
