@@ -4,7 +4,7 @@
 //! - One lock guards the namespace. A change of the committed tree is checked, appended to the journal and applied under it, in this order,
 //!   so the order of records is the order of changes, and a record that cannot be taken changes nothing.
 //! - Durability is waited for after the lock is let go: many waiters share one sync.
-//! - A directory is loaded by its tree id when something below it is first asked for, so a mount costs nothing. Its messages rest ([`resting`]) until
+//! - A directory is loaded by its tree id when something below it is first asked for, so a mount costs nothing. Its messages rest (`resting`) until
 //!   somebody asks for one.
 //! - State is kept per inode, never per open file: the mount answers `open` with "not needed".
 //! - A file written outside `tmp/` gets its name into the journal at once (empty, as `open(2)` with `O_CREAT` shows it) and its content when it is
