@@ -78,14 +78,17 @@ fn prepare(path: &Path) {
     merged(path);
 }
 
-/// Bytes of all object files, indices included.
+/// Bytes of all object files, indices included. Maintenance may take one away meanwhile: it is gone then, as it will be a moment later.
 fn bytes(store: &Path) -> u64 {
     let mut sum = 0;
     let mut todo = vec![store.join("repo.git/objects")];
     while let Some(dir) = todo.pop() {
         for entry in std::fs::read_dir(&dir).expect("list objects") {
             let entry = entry.expect("list objects");
-            let data = entry.metadata().expect("stat");
+            let data = match entry.metadata() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                data => data.expect("stat"),
+            };
             if data.is_dir() {
                 todo.push(entry.path());
             } else {
