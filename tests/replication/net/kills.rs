@@ -234,7 +234,8 @@ fn hit(
 ) -> Option<Duration> {
     let log = cluster.nodes[VICTIM].mountpoint().with_extension("log");
     let mut log = Log::at_end(&log);
-    let patience = Instant::now() + Duration::from_secs(60);
+    // While plans are overtaken by the writers again and again, none is applied for a while.
+    let patience = Instant::now() + Duration::from_secs(240);
     'wait: loop {
         assert!(
             Instant::now() < patience,
@@ -336,7 +337,7 @@ pub fn strike(blow: Blow, times: usize, random: &mut Random) {
                     scope.spawn(move || {
                         while !stop.load(Ordering::Relaxed) {
                             writer.step();
-                            std::thread::sleep(Duration::from_millis(8));
+                            std::thread::sleep(Duration::from_millis(20));
                         }
                     });
                 }
