@@ -44,6 +44,9 @@ pub struct Braider {
     not_before: Option<Instant>,
     /// Heads that could not be braided, and why.
     refused: Option<(BTreeMap<String, Oid>, String)>,
+    /// Operations came in between this often since the last braid that was done. Heads that come meanwhile do not begin it anew: peers that write
+    /// without pause would keep this node apart for ever.
+    overtaken: u32,
     task: Option<Task>,
 }
 
@@ -51,8 +54,6 @@ pub struct Braider {
 #[derive(Default)]
 struct Task {
     others: Vec<Oid>,
-    /// Operations came in between this often.
-    overtaken: u32,
     /// Since when a server has held a folder.
     held: Option<Instant>,
     plan: Option<Plan>,
@@ -81,6 +82,7 @@ impl Braider {
             at_rest: true,
             not_before: None,
             refused: None,
+            overtaken: 0,
             task: None,
         }
     }
@@ -167,8 +169,8 @@ impl Braider {
 
     /// Operations came in between.
     pub fn overtaken(&mut self) {
+        self.overtaken += 1;
         if let Some(task) = &mut self.task {
-            task.overtaken += 1;
             drop_plan(task);
         }
     }
@@ -177,15 +179,16 @@ impl Braider {
     pub fn held(&mut self) {
         if let Some(task) = &mut self.task {
             task.held.get_or_insert_with(Instant::now);
-            // What comes meanwhile is planned for without the namespace again.
-            task.overtaken = 0;
         }
+        // What comes meanwhile is planned for without the namespace again.
+        self.overtaken = 0;
         self.not_before = Some(Instant::now() + limits::BRAID_LOCK_POLL);
     }
 
     /// It is done; there may be more.
     pub fn done(&mut self) {
         self.task = None;
+        self.overtaken = 0;
         self.not_before = None;
         self.refused = None;
     }
@@ -320,8 +323,7 @@ impl<'a> Attempt<'a> {
 
     /// Whether the plan is made under the lock.
     fn holds(&self) -> bool {
-        let task = self.braider.task.as_ref();
-        task.is_some_and(|task| task.overtaken >= limits::BRAID_TRIES)
+        self.braider.task.is_some() && self.braider.overtaken >= limits::BRAID_TRIES
     }
 
     /// Makes the plan, unless the one that is there is still good.
@@ -415,6 +417,25 @@ mod tests {
     use super::*;
     use crate::history::InitOptions;
     use crate::maildir::HashKind;
+
+    #[test]
+    fn heads_that_come_do_not_let_a_braid_begin_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            kind: HashKind::Sha1,
+            node: "a".to_owned(),
+        };
+        let repo = Repo::init(&dir.path().join("repo.git"), &options).unwrap();
+        let mut braider = Braider::new(&repo, "a".to_owned());
+        for tries in 1..=limits::BRAID_TRIES {
+            let name = format!("b{tries}");
+            braider.learn(BTreeMap::from([(name, Oid::null(HashKind::Sha1))]));
+            braider.overtaken();
+            assert_eq!(braider.overtaken, tries);
+        }
+        braider.done();
+        assert_eq!(braider.overtaken, 0);
+    }
 
     #[test]
     fn heads_that_cannot_be_braided_are_told_of_until_a_braid_is_done() {
