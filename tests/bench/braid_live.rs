@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use mailbraid::history::{InitOptions, Repo};
+use mailbraid::history::{Graph, InitOptions, Repo};
 use mailbraid::maildir::Oid;
 use mailbraid::store::{OpenOptions, Store};
 
@@ -141,6 +141,7 @@ fn once(size: usize, count: usize) -> [f64; 2] {
             ],
         );
     }
+    log::debug!("the heads are offered");
     let since = Instant::now();
     for at in 0..2 {
         nodes[at].store.offer(nodes[1 - at].name, heads[1 - at]);
@@ -149,7 +150,12 @@ fn once(size: usize, count: usize) -> [f64; 2] {
     std::thread::scope(|scope| {
         let wanted = 2 * count.div_ceil(2);
         let switched = scope.spawn(|| {
-            let moved = |at: usize| nodes[at].store.repo().head().unwrap() != Some(heads[at]);
+            // Servers have made commits of their own since they opened the folder.
+            let moved = |at: usize| {
+                let repo = nodes[at].store.repo();
+                let head = repo.head().unwrap().unwrap();
+                Graph::new(repo).is_ancestor(heads[1 - at], head).unwrap()
+            };
             while !(moved(0) && moved(1)) {
                 assert!(since.elapsed() < PATIENCE, "the heads stay where they are");
                 std::thread::sleep(Duration::from_millis(2));
@@ -166,6 +172,8 @@ fn once(size: usize, count: usize) -> [f64; 2] {
 }
 
 fn main() {
+    // RUST_LOG=debug tells what the store does meanwhile.
+    env_logger::init();
     let arg = std::env::args().find(|arg| arg.contains('x') && !arg.contains('/'));
     let arg = arg.unwrap_or_else(|| "100000x10000".to_owned());
     let (size, count) = arg.split_once('x').expect("SIZExCHANGES");
