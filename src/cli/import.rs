@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
@@ -182,15 +183,28 @@ fn copy(from: &Path, dest: &Path, below: &Path) -> io::Result<bool> {
     {
         return Ok(false);
     }
+    place(&mut input, wanted.modified()?, dest, below)?;
+    Ok(true)
+}
+
+/// Writes a file to `below` in `dest` as a delivery does: beside its place, dated, and then renamed to it.
+///
+/// # Errors
+/// Those of the file system; what was at the place stays.
+pub(super) fn place(
+    content: &mut impl io::Read,
+    modified: SystemTime,
+    dest: &Path,
+    below: &Path,
+) -> io::Result<()> {
     let scratch = scratch_for(dest, below);
     let mut output = File::create(&scratch)?;
-    io::copy(&mut input, &mut output)?;
-    output.set_modified(wanted.modified()?)?;
+    io::copy(content, &mut output)?;
+    output.set_modified(modified)?;
     drop(output);
-    fs::rename(&scratch, &to).inspect_err(|_| {
+    fs::rename(&scratch, dest.join(below)).inspect_err(|_| {
         let _ = fs::remove_file(&scratch);
-    })?;
-    Ok(true)
+    })
 }
 
 fn seconds(metadata: &fs::Metadata) -> i64 {

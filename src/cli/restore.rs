@@ -22,8 +22,8 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 
-use super::control;
 use super::export::time;
+use super::{control, import};
 use crate::history::{HistoryError, Reader, Repo};
 use crate::limits;
 use crate::maildir::codec::keywords::{KEYWORDS_MAX, Keywords};
@@ -196,6 +196,19 @@ impl Restorer<'_> {
         fs::create_dir_all(&dir).map_err(RestoreError::io(&dir))
     }
 
+    /// Brings one file of the revision to a place where there is none.
+    fn place(&self, path: &TreePath, blob: Oid, attrs: &Attrs) -> Result<(), RestoreError> {
+        let content = self.reader.blob(blob)?;
+        let below = Path::new(OsStr::from_bytes(path.as_bytes()));
+        import::place(
+            &mut content.as_slice(),
+            time(attrs.mtime),
+            self.mountpoint,
+            below,
+        )
+        .map_err(RestoreError::io(&self.at(path)))
+    }
+
     fn directory(&mut self, path: &TreePath, tree: Oid) -> Result<(), RestoreError> {
         let mut entries = self.reader.dir(tree)?;
         // By name is by time of delivery, so that what comes back gets its UIDs in the old order.
@@ -234,11 +247,7 @@ impl Restorer<'_> {
             self.done.present += 1;
             return Ok(());
         }
-        let mut scratch = b".mailbraid-restore-".to_vec();
-        scratch.extend_from_slice(path.name());
-        scratch.truncate(limits::NAME_MAX);
-        let scratch = self.at(&path.parent().unwrap_or_default().join(&scratch));
-        write(&scratch, &to, &self.reader.blob(blob)?, attrs).map_err(RestoreError::io(&to))?;
+        self.place(path, blob, attrs)?;
         self.done.restored += 1;
         Ok(())
     }
@@ -285,10 +294,7 @@ impl Restorer<'_> {
             } else {
                 sub
             };
-            let to = self.at(&folder.join(sub).join(&name));
-            let scratch = self.at(&folder.join(b"tmp").join(name::unique(&name)));
-            write(&scratch, &to, &self.reader.blob(entry.oid)?, attrs)
-                .map_err(RestoreError::io(&to))?;
+            self.place(&folder.join(sub).join(&name), entry.oid, attrs)?;
             self.done.restored += 1;
             self.progress.inc(1);
         }
@@ -408,15 +414,4 @@ fn enter(file: &Path, keywords: &Keywords) -> Result<(), RestoreError> {
             let _ = fs::remove_file(&lock);
             RestoreError::io(file)(error)
         })
-}
-
-/// Writes a file beside its place, dates it, and renames it to it.
-fn write(scratch: &Path, to: &Path, content: &[u8], attrs: &Attrs) -> io::Result<()> {
-    let mut file = File::create(scratch)?;
-    file.write_all(content)?;
-    file.set_modified(time(attrs.mtime))?;
-    drop(file);
-    fs::rename(scratch, to).inspect_err(|_| {
-        let _ = fs::remove_file(scratch);
-    })
 }

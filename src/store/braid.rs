@@ -418,15 +418,20 @@ mod tests {
     use crate::history::InitOptions;
     use crate::maildir::HashKind;
 
-    #[test]
-    fn heads_that_come_do_not_let_a_braid_begin_anew() {
+    /// The node `a`, without a commit.
+    fn alone() -> (tempfile::TempDir, Braider) {
         let dir = tempfile::tempdir().unwrap();
         let options = InitOptions {
             kind: HashKind::Sha1,
             node: "a".to_owned(),
         };
         let repo = Repo::init(&dir.path().join("repo.git"), &options).unwrap();
-        let mut braider = Braider::new(&repo, "a".to_owned());
+        (dir, Braider::new(&repo, "a".to_owned()))
+    }
+
+    #[test]
+    fn heads_that_come_do_not_let_a_braid_begin_anew() {
+        let (_dir, mut braider) = alone();
         for tries in 1..=limits::BRAID_TRIES {
             let name = format!("b{tries}");
             braider.learn(BTreeMap::from([(name, Oid::null(HashKind::Sha1))]));
@@ -439,13 +444,7 @@ mod tests {
 
     #[test]
     fn heads_that_cannot_be_braided_are_told_of_until_a_braid_is_done() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = InitOptions {
-            kind: HashKind::Sha1,
-            node: "a".to_owned(),
-        };
-        let repo = Repo::init(&dir.path().join("repo.git"), &options).unwrap();
-        let mut braider = Braider::new(&repo, "a".to_owned());
+        let (_dir, mut braider) = alone();
         let head = Oid::null(HashKind::Sha1);
         braider.learn(BTreeMap::from([("b".to_owned(), head)]));
         assert!(braider.unbraided().is_empty());

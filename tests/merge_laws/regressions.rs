@@ -120,7 +120,7 @@ fn a_moved_message_is_in_one_place_where_a_base_alone_has_united_its_folder() {
     });
 }
 
-/// Three heads again (seed 17860 was of this family, and the simulation has changed since), but each of the two folders had a copy of the message. In the merge of the ancestors they are one message in one folder, so on the third head the
+/// Three heads again, but each of the two folders had a copy of the message. In the merge of the ancestors they are one message in one folder, so on the third head the
 /// second one seemed to be a copy that was made there, and a copy outlives what happens to the original.
 #[test]
 fn a_copy_does_not_return_from_a_folder_united_in_the_base_alone() {
