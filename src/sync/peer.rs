@@ -200,6 +200,10 @@ impl Exchange {
         step(&mut machine, Event::Work);
         let mut may_open = true;
         loop {
+            // The word to end may lie behind others, and a peer that was removed is told nothing more.
+            if self.link.interrupt.load(Ordering::SeqCst) {
+                return;
+            }
             match machine.state() {
                 State::Busy => {
                     let done = self.exchange();
