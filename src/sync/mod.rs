@@ -137,19 +137,20 @@ impl Sync {
 }
 
 impl Shared {
+    /// All peers, to be asked without the lock.
+    fn links(&self) -> Vec<Arc<Link>> {
+        let links = self.links.lock();
+        let links = links.values().map(|running| Arc::clone(&running.link));
+        links.collect()
+    }
+
     /// Waits until all peers have our head; those that have not, and why, once each was tried or the time is over.
     fn level(&self, deadline: Instant) -> BTreeMap<String, String> {
         let Ok(Some(head)) = self.store.repo().head() else {
             return BTreeMap::new();
         };
-        let links: Vec<Arc<Link>> = {
-            let links = self.links.lock();
-            links
-                .values()
-                .map(|running| Arc::clone(&running.link))
-                .collect()
-        };
-        let asked: Vec<(Arc<Link>, u64)> = links
+        let asked: Vec<(Arc<Link>, u64)> = self
+            .links()
             .into_iter()
             .map(|link| {
                 let failures = link.hurry();
@@ -255,15 +256,8 @@ impl Shared {
         refused.extend(self.heads.refused());
         let mut heard = self.heads.heard();
         let head = self.store.repo().head().ok().flatten();
-        let links: Vec<Arc<Link>> = {
-            let links = self.links.lock();
-            links
-                .values()
-                .map(|running| Arc::clone(&running.link))
-                .collect()
-        };
         let mut peers = Vec::new();
-        for link in links {
+        for link in self.links() {
             let view = link.view();
             let name = link.peer().name.clone();
             let has: Vec<Oid> = view
