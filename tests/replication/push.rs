@@ -1,6 +1,6 @@
 //! A push over git's own receive-pack: what arrives is whole, and little is sent.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mailbraid::history::{CommitText, InitOptions, Repo, Writer, hash_blob};
 use mailbraid::maildir::{Attrs, Content, HashKind, Op, TreePath};
@@ -146,16 +146,21 @@ fn what_arrives_is_whole_and_little_is_sent() {
     }
 }
 
-/// A tree that comes back must not be the base of its own base: index-pack takes no such pack.
-#[test]
-fn a_flag_set_and_cleared_goes_in_one_push() {
+/// A bare repository that indexes packs however small, as a store does, and a store of 40 messages that was pushed to it.
+fn level() -> (tempfile::TempDir, PathBuf, Repo, Writer) {
     let dir = tempfile::tempdir().unwrap();
     let peer = dir.path().join("peer.git");
     git(dir.path(), &["init", "-q", "--bare", "peer.git"]);
-    // Small packs too are indexed, as a store's are.
     git(&peer, &["config", "receive.unpackLimit", "1"]);
-    let (repo, mut writer) = repository(&dir.path().join("repo.git"), HashKind::Sha1, 40);
+    let (repo, writer) = repository(&dir.path().join("repo.git"), HashKind::Sha1, 40);
     pushed(&repo, &peer);
+    (dir, peer, repo, writer)
+}
+
+/// A tree that comes back must not be the base of its own base: index-pack takes no such pack.
+#[test]
+fn a_flag_set_and_cleared_goes_in_one_push() {
+    let (_dir, peer, repo, mut writer) = level();
     for round in 0..3 {
         let Op::Rename { from, to } = flag(7) else {
             unreachable!("a flag change is a rename")
@@ -176,12 +181,7 @@ fn a_flag_set_and_cleared_goes_in_one_push() {
 /// Nor must a tree that the peer has already come back as the base of another.
 #[test]
 fn a_flag_cleared_after_a_push_is_the_base_of_the_next_change() {
-    let dir = tempfile::tempdir().unwrap();
-    let peer = dir.path().join("peer.git");
-    git(dir.path(), &["init", "-q", "--bare", "peer.git"]);
-    git(&peer, &["config", "receive.unpackLimit", "1"]);
-    let (repo, mut writer) = repository(&dir.path().join("repo.git"), HashKind::Sha1, 40);
-    pushed(&repo, &peer);
+    let (_dir, peer, repo, mut writer) = level();
     let Op::Rename { from, to } = flag(7) else {
         unreachable!("a flag change is a rename")
     };
