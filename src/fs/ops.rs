@@ -180,6 +180,7 @@ impl Fs {
             PathClass::Committed => {
                 // Server-local files of an earlier directory by this name are not this one's.
                 self.local.rmdir(&path)?;
+                self.offer_numbers(&mut space, parent, &path)?;
                 seq = Some(self.append(&mut space, &Op::Mkdir { path }, &[parent])?);
             }
         }

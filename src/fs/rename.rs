@@ -294,6 +294,7 @@ impl Fs {
             PathClass::Scratch => {}
             PathClass::ServerLocal | PathClass::Understood => self.local.rename(&old, &new)?,
             PathClass::Committed => {
+                self.offer_numbers(&mut space, to.parent, &new)?;
                 let op = Op::Rename {
                     from: old.clone(),
                     to: new.clone(),

@@ -26,6 +26,8 @@ pub struct Space {
     pub last_seq: u64,
     /// Folders whose index files were written and not read.
     pub written: HashSet<Ino>,
+    /// The greatest UIDVALIDITY offered to a new folder since the mount.
+    pub offered: u32,
 }
 
 impl Space {
@@ -44,6 +46,7 @@ impl Space {
             dirty: Vec::new(),
             last_seq: 0,
             written: HashSet::new(),
+            offered: 0,
         }
     }
 

@@ -4,12 +4,13 @@
 //! body    = version tag fields
 //! version = %x01
 //! tag     = 1 Put: path oid attrs content | 2 Rename: path path | 3 Remove: path | 4 Mkdir: path | 5 Rmdir: path
-//!         | 6 SetAttrs: path attrs | 7 SetMailbox: path facts
+//!         | 6 SetAttrs: path attrs | 7 SetMailbox: path facts | 8 SetMailbox: path facts offer
 //! path    = bytes                                  ; slash-joined, no leading slash, no empty component
 //! oid     = length (20 or 32) that many bytes
 //! attrs   = has-uid (0 or 1) [uid] mtime size map  ; uid, size: number; mtime: zigzag number, seconds
 //! facts   = uid-validity uid-next has-guid (0 or 1) [bytes] map uid-validity-issued map bytes
 //!                                                  ; guid, keywords, ext, unknown; the others are numbers
+//! offer   = number bytes                           ; UIDVALIDITY, GUID
 //! content = 0 bytes | 1 | 2                        ; inline, spilled, existing
 //! bytes   = number that many bytes
 //! map     = number *(key bytes)                    ; keys strictly ascending
@@ -23,7 +24,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::maildir::{Attrs, Content, MailboxFacts, Oid, Op, TreePath};
+use crate::maildir::{Attrs, Content, MailboxFacts, Offer, Oid, Op, TreePath};
 
 /// Version of the encoding.
 const VERSION: u8 = 1;
@@ -88,7 +89,7 @@ pub fn encode(op: &Op) -> Vec<u8> {
             out.attrs(attrs);
         }
         Op::SetMailbox { folder, facts } => {
-            out.byte(7);
+            out.byte(if facts.offer.is_some() { 8 } else { 7 });
             out.path(folder);
             out.number(facts.uid_validity.into());
             out.number(facts.uid_next.into());
@@ -100,6 +101,10 @@ pub fn encode(op: &Op) -> Vec<u8> {
             out.number(facts.uid_validity_issued.into());
             out.map(&facts.ext);
             out.bytes(&facts.unknown);
+            if let Some(offer) = &facts.offer {
+                out.number(offer.uid_validity.into());
+                out.bytes(&offer.guid);
+            }
         }
     }
     out.0
@@ -306,24 +311,36 @@ impl<'a> In<'a> {
                 path: self.path()?,
                 attrs: self.attrs()?,
             },
-            7 => Op::SetMailbox {
+            tag @ (7 | 8) => Op::SetMailbox {
                 folder: self.path()?,
-                facts: MailboxFacts {
-                    uid_validity: self.small()?,
-                    uid_next: self.small()?,
-                    guid: if self.flag()? {
-                        Some(self.bytes()?.to_vec())
-                    } else {
-                        None
-                    },
-                    keywords: self.map()?,
-                    uid_validity_issued: self.small()?,
-                    ext: self.map()?,
-                    unknown: self.bytes()?.to_vec(),
-                },
+                facts: self.facts(tag == 8)?,
             },
             _ => return None,
         })
+    }
+
+    fn facts(&mut self, is_offered: bool) -> Option<MailboxFacts> {
+        let mut facts = MailboxFacts {
+            uid_validity: self.small()?,
+            uid_next: self.small()?,
+            guid: if self.flag()? {
+                Some(self.bytes()?.to_vec())
+            } else {
+                None
+            },
+            offer: None,
+            keywords: self.map()?,
+            uid_validity_issued: self.small()?,
+            ext: self.map()?,
+            unknown: self.bytes()?.to_vec(),
+        };
+        if is_offered {
+            facts.offer = Some(Offer {
+                uid_validity: self.small()?,
+                guid: self.bytes()?.to_vec(),
+            });
+        }
+        Some(facts)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::maildir::{Attrs, Content, MailboxFacts, Oid, Op, TreePath};
+use crate::maildir::{Attrs, Content, MailboxFacts, Offer, Oid, Op, TreePath};
 
 /// A property test's configuration: its seed is printed where it fails, and taken from `MAILBRAID_SEED` where that is set.
 pub(super) fn config(cases: u32) -> ProptestConfig {
@@ -68,21 +68,24 @@ fn any_content() -> impl Strategy<Value = Content> {
 
 fn any_facts() -> impl Strategy<Value = MailboxFacts> {
     let guid = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..33));
+    let offer = proptest::option::of((any::<u32>(), proptest::collection::vec(any::<u8>(), 0..33)));
     (
         any::<u32>(),
         any::<u32>(),
         guid,
+        offer,
         any_map(),
         any::<u32>(),
         any_map(),
         proptest::collection::vec(any::<u8>(), 0..9),
     )
         .prop_map(
-            |(uid_validity, uid_next, guid, keywords, uid_validity_issued, ext, unknown)| {
+            |(uid_validity, uid_next, guid, offer, keywords, uid_validity_issued, ext, unknown)| {
                 MailboxFacts {
                     uid_validity,
                     uid_next,
                     guid,
+                    offer: offer.map(|(uid_validity, guid)| Offer { uid_validity, guid }),
                     keywords,
                     uid_validity_issued,
                     ext,

@@ -5,11 +5,12 @@
 //! uidnext 18
 //! issued 1795466045
 //! guid 4f1c…
+//! offer 1795466045 4f1c…
 //! keyword a $Forwarded
 //! ext K value
 //! ```
 //!
-//! The hidden file [`super::hidden::MAILBOX`] of a folder, one fact a line, in this order; `issued` only where it is not 0, `guid` only where it is known, `keyword` and `ext` ascending by letter.
+//! The hidden file [`super::hidden::MAILBOX`] of a folder, one fact a line, in this order; `issued` only where it is not 0, `guid` only where it is known, `offer` only until a server has opened the folder, `keyword` and `ext` ascending by letter.
 //! Values end at the newline; `%`, newline and the other control bytes are written `%xx`, a blank only as a key. Lines with a word this version does not
 //! know follow, ascending, and are kept. The text is canonical: equal facts are one blob, and [`decode`] refuses what [`encode`]
 //! would not write.
@@ -27,6 +28,8 @@ pub struct MailboxFacts {
     pub uid_next: u32,
     /// Mailbox GUID as Dovecot writes it (32 hexadecimal digits); `None` while unknown.
     pub guid: Option<Vec<u8>>,
+    /// What the first server that opens the folder is to call it; `None` once one has.
+    pub offer: Option<Offer>,
     /// Keyword names by letter, `0` = `a` … `25` = `z`.
     pub keywords: BTreeMap<u8, Vec<u8>>,
     /// The greatest UIDVALIDITY issued to any folder at or below this directory (`dovecot-uidvalidity`), so that a folder made anew
@@ -36,6 +39,28 @@ pub struct MailboxFacts {
     pub ext: BTreeMap<u8, Vec<u8>>,
     /// Lines of the facts file that this version does not know, ascending, each with its newline.
     pub unknown: Vec<u8>,
+}
+
+/// UIDVALIDITY and GUID that a folder was made with. Nobody has seen them: they mean nothing until a server takes them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Offer {
+    /// UIDVALIDITY.
+    pub uid_validity: u32,
+    /// Mailbox GUID, as in [`MailboxFacts::guid`].
+    pub guid: Vec<u8>,
+}
+
+impl MailboxFacts {
+    /// Whether nothing is known but the offer: the folder was made, and no server has opened it.
+    #[must_use]
+    pub fn is_only_offered(&self) -> bool {
+        let rest = Self {
+            offer: None,
+            uid_next: 0,
+            ..self.clone()
+        };
+        self.offer.is_some() && self.uid_next <= 1 && rest == Self::default()
+    }
 }
 
 /// Why a facts file was refused.
@@ -60,6 +85,11 @@ pub fn encode(facts: &MailboxFacts) -> Vec<u8> {
     if let Some(guid) = &facts.guid {
         text.extend_from_slice(b"guid ");
         escape(&mut text, guid);
+        text.push(b'\n');
+    }
+    if let Some(offer) = &facts.offer {
+        text.extend_from_slice(format!("offer {} ", offer.uid_validity).as_bytes());
+        escape(&mut text, &offer.guid);
         text.push(b'\n');
     }
     for (word, table) in [("keyword", &facts.keywords), ("ext", &facts.ext)] {
@@ -122,6 +152,13 @@ fn read_line(facts: &mut MailboxFacts, line: &[u8]) -> Option<()> {
         b"uidnext" => facts.uid_next = number()?,
         b"issued" => facts.uid_validity_issued = number()?,
         b"guid" => facts.guid = Some(unescape(rest)?),
+        b"offer" => {
+            let at = rest.iter().position(|&byte| byte == b' ')?;
+            facts.offer = Some(Offer {
+                uid_validity: std::str::from_utf8(&rest[..at]).ok()?.parse().ok()?,
+                guid: unescape(&rest[at + 1..])?,
+            });
+        }
         b"keyword" => {
             let (key, name) = keyed()?;
             facts.keywords.insert(key.wrapping_sub(b'a'), name);
@@ -163,6 +200,10 @@ mod tests {
             uid_next: 18,
             uid_validity_issued: 1_795_466_046,
             guid: Some(b"4f1c00aa".to_vec()),
+            offer: Some(Offer {
+                uid_validity: 7,
+                guid: b"4f 1d".to_vec(),
+            }),
             keywords: [(0, b"$Forwarded".to_vec()), (25, b"a b\n%".to_vec())].into(),
             ext: [(b'K', b"v".to_vec()), (b' ', Vec::new())].into(),
             unknown: b"modseq 7\nx\n".to_vec(),
@@ -173,7 +214,7 @@ mod tests {
     fn the_text_is_what_the_header_says() {
         assert_eq!(
             String::from_utf8(encode(&some_facts())).unwrap(),
-            "uidvalidity 1795466045\nuidnext 18\nissued 1795466046\nguid 4f1c00aa\nkeyword a $Forwarded\nkeyword z a b%0a%25\next %20 \next K v\nmodseq 7\nx\n"
+            "uidvalidity 1795466045\nuidnext 18\nissued 1795466046\nguid 4f1c00aa\noffer 7 4f 1d\nkeyword a $Forwarded\nkeyword z a b%0a%25\next %20 \next K v\nmodseq 7\nx\n"
         );
     }
 
@@ -194,6 +235,8 @@ mod tests {
             ("uidnext 1\nuidvalidity 1\n", 1),
             ("uidvalidity 1\nuidnext 1\nkeyword b x\nkeyword a x\n", 3),
             ("uidvalidity 1\nuidnext 1\nguid %4x\n", 3),
+            ("uidvalidity 1\nuidnext 1\noffer 7\n", 3),
+            ("uidvalidity 1\nuidnext 1\noffer 07 x\n", 3),
             ("uidvalidity 1\nuidnext 1\nz\na\n", 4),
             ("uidvalidity 1\nuidnext 1\n\n", 3),
         ] {

@@ -21,7 +21,7 @@ pub use change::Change;
 pub use class::PathClass;
 pub use entry::{Entry, EntryKind};
 pub use hidden::Attrs;
-pub use mailbox::MailboxFacts;
+pub use mailbox::{MailboxFacts, Offer};
 pub use oid::{HashKind, Oid};
 pub use op::{Content, Op};
 pub use path::TreePath;

@@ -127,9 +127,11 @@ impl<T: Trees> Walk<'_, T> {
         self.dirs(gone_dirs, new_dirs)
     }
 
+    /// The facts of a directory. One that no server has opened has none to be known by.
     fn node_facts(&self, tree: Oid) -> Result<Option<MailboxFacts>, MergeError<T::Error>> {
         let node = self.trees.node(tree).map_err(MergeError::Source)?;
-        source::facts(self.trees, node.mailbox())
+        let facts = source::facts(self.trees, node.mailbox())?;
+        Ok(facts.filter(|facts| !facts.is_only_offered()))
     }
 
     /// Whether directories of one name are not known to be different folders. One that has lost its facts was made anew.

@@ -27,6 +27,8 @@ pub(super) fn merge(
     };
     merged.keywords.clone_from(&words.table);
     merged.uid_validity = given.validity;
+    // What nobody has taken counts only among its like.
+    merged.offer = merged.offer.filter(|_| given.validity == 0);
     // Without UIDs a folder says nothing of the next one.
     if given.validity > 0 || given.next > 1 {
         merged.uid_next = given.next;
@@ -57,6 +59,7 @@ fn two(
         uid_validity: left.uid_validity.max(right.uid_validity),
         uid_next: left.uid_next.max(right.uid_next),
         guid,
+        offer: left.offer.clone().max(right.offer.clone()),
         keywords: BTreeMap::new(),
         uid_validity_issued: left.uid_validity_issued.max(right.uid_validity_issued),
         ext: merge_map(base.map(|facts| &facts.ext), &left.ext, &right.ext),
@@ -98,6 +101,7 @@ fn merge_lines(base: Option<&[u8]>, left: &MailboxFacts, right: &MailboxFacts) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::maildir::Offer;
 
     fn facts(validity: u32, guid: &str, unknown: &str) -> MailboxFacts {
         MailboxFacts {
@@ -152,6 +156,26 @@ mod tests {
             &facts(1, "", "a 1\nb 1\nd 1\n"),
         );
         assert_eq!(merged.unknown, b"b 1\nc 1\nd 1\n");
+    }
+
+    #[test]
+    fn of_two_offers_the_greater_stays_until_a_server_has_taken_one() {
+        let offered = |uid_validity| MailboxFacts {
+            offer: Some(Offer {
+                uid_validity,
+                guid: format!("g{uid_validity}").into_bytes(),
+            }),
+            ..facts(0, "", "")
+        };
+        let made_twice = merged(None, &offered(7), &offered(9));
+        assert_eq!(
+            (made_twice.uid_validity, made_twice.offer),
+            (0, offered(9).offer)
+        );
+        // An imported folder may be older than the offer that it was made with.
+        let base = offered(7);
+        let opened = merged(Some(&base), &facts(5, "aa", ""), &base);
+        assert_eq!(opened, facts(5, "aa", ""));
     }
 
     #[test]

@@ -182,10 +182,10 @@ impl Group<'_> {
             return false;
         }
         let had = &self.entities[id].facts.base;
-        if had
-            .as_ref()
-            .is_some_and(|facts| facts.uid_validity == validity)
-        {
+        if had.as_ref().is_some_and(|facts| {
+            let offered = facts.offer.as_ref().map(|offer| offer.uid_validity);
+            facts.uid_validity == validity || offered == Some(validity)
+        }) {
             return true;
         }
         let mut issued = 0;

@@ -134,12 +134,17 @@ pub fn action(op: &Op) -> String {
                 Spot::Other => format!("attributes {}", printable(path.as_bytes())),
             }
         }
-        Op::SetMailbox { folder, facts } => format!(
-            "mailbox {} uidvalidity {} uidnext {}",
-            folder_name(folder),
-            facts.uid_validity,
-            facts.uid_next
-        ),
+        Op::SetMailbox { folder, facts } => {
+            let folder = folder_name(folder);
+            let numbers = format!(
+                "uidvalidity {} uidnext {}",
+                facts.uid_validity, facts.uid_next
+            );
+            match &facts.offer {
+                Some(offer) => format!("mailbox {folder} {numbers} offer {}", offer.uid_validity),
+                None => format!("mailbox {folder} {numbers}"),
+            }
+        }
     }
 }
 

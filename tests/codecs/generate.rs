@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use mailbraid::maildir::{Attrs, MailboxFacts};
+use mailbraid::maildir::{Attrs, MailboxFacts, Offer};
 
 use mailbraid::maildir::codec::courier_keywords::{KeywordList, KeywordSet};
 use mailbraid::maildir::codec::courier_subscribed::Subscribed;
@@ -304,6 +304,10 @@ pub fn facts(random: &mut Random) -> MailboxFacts {
         uid_validity: random.number(),
         uid_next: random.number(),
         guid: random.once_in(2).then(|| bytes(random, b"")),
+        offer: random.once_in(4).then(|| Offer {
+            uid_validity: random.number(),
+            guid: bytes(random, b""),
+        }),
         keywords: (0..random.below(4))
             .map(|_| (random.below(26) as u8, bytes(random, b"")))
             .collect(),

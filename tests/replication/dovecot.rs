@@ -119,3 +119,71 @@ fn an_open_session_sees_renumbered_mail_go_and_come() {
     on_a.assert_silent();
     on_b.assert_silent();
 }
+
+/// A folder is on both nodes before a server opens it on either: the one makes it and another at once, so that its next UIDVALIDITY is not the other's.
+#[test]
+fn a_folder_that_two_servers_open_at_once_has_one_uidvalidity() {
+    let Both {
+        a,
+        b,
+        servers: [on_a, on_b],
+        _dir,
+    } = both();
+    let mut clients = [on_a.login("u"), on_b.login("u")];
+    clients[0].ok("CREATE Made");
+    a.folder("u/.Plain");
+    deliver_plainly(&a.at("u/.Plain"), &mail("before anybody looked"));
+    converge(&[&a, &b]);
+    for folder in ["u/.Made/cur", "u/.Plain/cur"] {
+        soon("the folder", || b.at(folder).exists());
+    }
+    clients[0].ok("CREATE Other");
+    clients[0].ok("SELECT Other");
+    let mut seen = Vec::new();
+    for folder in ["Made", "Plain"] {
+        let validity = clients.each_mut().map(|client| {
+            let shown = client.ok(&format!("SELECT {folder}"));
+            shown.code("UIDVALIDITY").expect("a UIDVALIDITY")
+        });
+        assert_eq!(validity[0], validity[1], "{folder}");
+        seen.push(validity[0]);
+    }
+    for (node, client) in [&a, &b].into_iter().zip(&mut clients) {
+        for folder in ["Made", "Plain"] {
+            let text = mail(&format!("on {} in {folder}", node.name));
+            client.append(folder, "", None, &text).expect_ok("APPEND");
+        }
+    }
+    converge(&[&a, &b]);
+    for (folder, (count, before)) in ["Made", "Plain"]
+        .into_iter()
+        .zip([2, 3].into_iter().zip(seen.clone()))
+    {
+        let shown = clients.each_mut().map(|client| {
+            soon("the other's mail", || {
+                let listed = [&a, &b].map(|node| node.files(&format!("u/.{folder}")));
+                listed.iter().all(|files| {
+                    let mails = files
+                        .iter()
+                        .filter(|(path, _)| path.contains("/cur/") || path.contains("/new/"));
+                    mails.count() == count
+                })
+            });
+            client.ok("NOOP");
+            let status = client.ok(&format!("STATUS {folder} (UIDVALIDITY UIDNEXT MESSAGES)"));
+            assert_eq!(status.code("UIDVALIDITY"), Some(before), "{folder}");
+            assert_eq!(status.code("MESSAGES"), Some(count as u64), "{folder}");
+            status.code("UIDNEXT")
+        });
+        assert_eq!(shown[0], shown[1], "{folder}");
+    }
+    // A folder made later has a greater one, whichever node makes it.
+    let greatest = seen.iter().copied().max();
+    for (client, folder) in clients.iter_mut().zip(["LaterA", "LaterB"]) {
+        client.ok(&format!("CREATE {folder}"));
+        let shown = client.ok(&format!("SELECT {folder}"));
+        assert!(shown.code("UIDVALIDITY") > greatest, "{folder}");
+    }
+    on_a.assert_silent();
+    on_b.assert_silent();
+}

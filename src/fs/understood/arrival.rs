@@ -182,11 +182,11 @@ impl Fs {
         }
     }
 
-    fn holds_dovecot(space: &Space, folder: Ino) -> bool {
+    pub(super) fn holds_dovecot(space: &Space, folder: Ino) -> bool {
         Self::holds(space, folder, DOVECOT_LOCK)
     }
 
-    fn holds_courier(space: &Space, folder: Ino) -> bool {
+    pub(super) fn holds_courier(space: &Space, folder: Ino) -> bool {
         let tmp = space.child(folder, b"tmp").ok().flatten();
         tmp.is_some_and(|tmp| Self::holds(space, tmp, COURIER_LOCK))
     }

@@ -118,6 +118,12 @@ impl Mailbox {
         }
     }
 
+    /// Whether no server has numbered the folder, and the file is one that would say how.
+    pub(super) fn is_new_to(&self, index: Index) -> bool {
+        let tells_numbers = matches!(index, Index::Uidlist | Index::Uiddb);
+        tells_numbers && self.facts.uid_validity == 0 && !self.begins_anew
+    }
+
     /// Whether a file was written and not read.
     pub fn is_written(&self) -> bool {
         let views = [

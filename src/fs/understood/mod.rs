@@ -17,6 +17,7 @@
 //! - Dovecot's lock and Courier's exclude each other: two servers on one folder would give one UID to two messages.
 //! - Courier deletes its file when a folder is renamed, which gives the folder another UIDVALIDITY; that is honoured when Courier looks for the file. Any
 //!   other file that is deleted is made anew.
+//! - A folder that no server has opened shows nothing, but to a server that is about to number it: see [`offer`].
 //! - A folder's first uidlist that speaks of messages which are not there waits until they are, or until a server asks or nothing has come
 //!   for a while: somebody copies a Maildir, in whatever order.
 //!
@@ -40,6 +41,7 @@ mod arrival;
 mod courier;
 mod letters;
 mod mailbox;
+mod offer;
 mod parsed;
 mod read;
 mod records;
@@ -209,6 +211,12 @@ impl Fs {
         if self.is_ready(&space, folder, index) {
             return Ok(());
         }
+        let is_offered = space
+            .mailbox(folder)
+            .is_some_and(|mailbox| Self::is_offered(&space, folder, mailbox, index));
+        if is_offered && !Self::is_there(&space, folder, index) {
+            return self.show_offer(&mut space, folder, index);
+        }
         if index == Index::Uiddb {
             self.begin_anew(&mut space, folder)?;
         }
@@ -230,6 +238,9 @@ impl Fs {
         }
         if mailbox.is_written() && !self.is_locked(space, folder) {
             return false;
+        }
+        if !there && mailbox.is_new_to(index) {
+            return !Self::is_offered(space, folder, mailbox, index);
         }
         if index == Index::Subscribed && view.source != Self::subscriptions_oid(space, folder) {
             return false;

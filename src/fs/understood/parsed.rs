@@ -36,6 +36,15 @@ impl Parsed {
         })
     }
 
+    /// The UIDVALIDITY it says, if it is of those that do.
+    pub fn uid_validity(&self) -> Option<u32> {
+        match self {
+            Self::Uidlist(list) => Some(list.uid_validity),
+            Self::Uiddb(db) => Some(db.uid_validity),
+            Self::Keywords(_) | Self::KeywordList(_) => None,
+        }
+    }
+
     /// What it says to the records, being the truth: its server wrote it just now.
     pub fn news(&self, view: &Records<'_>) -> Result<Read, Malformed> {
         match self {

@@ -146,6 +146,9 @@ impl Fs {
             return Ok(None);
         };
         let first = space.mailbox_mut(folder)?.facts.uid_validity == 0;
+        if let Ok(parsed) = &parsed {
+            self.issue_offer(space, folder, parsed)?;
+        }
         let mut agrees = None;
         let found = parsed.and_then(|parsed| {
             let read = Self::with_records(space, folder, |view| {
@@ -188,6 +191,9 @@ impl Fs {
         let Some(parsed) = Parsed::parse(index, &bytes) else {
             return Ok(());
         };
+        if let Ok(parsed) = &parsed {
+            self.issue_offer(space, folder, parsed)?;
+        }
         let found = parsed.and_then(|parsed| {
             let read = Self::with_records(space, folder, |view| parsed.old_news(view));
             read.map(|read| (parsed, read))

@@ -11,6 +11,7 @@ use crate::maildir::{Entry, HashKind, MailboxFacts, Oid, Op, TreePath};
 use crate::store::Backing;
 
 mod courier;
+mod offer;
 mod order;
 
 /// A store that keeps records and nothing else.

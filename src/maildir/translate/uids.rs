@@ -132,6 +132,12 @@ fn whole<'a>(
     }
     let given: Vec<Given<'a>> = given.collect();
     facts.uid_validity = uid_validity;
+    // A file of Courier's has no GUID; what was offered with its UIDVALIDITY is the folder's.
+    if let Some(offer) = facts.offer.take()
+        && offer.uid_validity == uid_validity
+    {
+        facts.guid = facts.guid.or(Some(offer.guid));
+    }
     if uid_validity == before.uid_validity {
         let mut read = records(folder, before.uid_next, &given, 2)?;
         let raised = raised(before.uid_next, &read.ops);
