@@ -255,16 +255,39 @@ impl Client {
     /// Collects all responses up to the tagged one.
     #[track_caller]
     pub fn finish(&mut self, tag: &str) -> Reply {
+        self.collect(tag).unwrap_or_else(|(error, before)| {
+            panic!("no reply to {tag}: {error}; before: {before:?}")
+        })
+    }
+
+    /// Runs a command; `None` where the server says that the folder is gone, and hangs up.
+    #[track_caller]
+    pub fn run_unless_deleted(&mut self, command: &str) -> Option<Reply> {
+        let tag = self.send(command);
+        match self.collect(&tag) {
+            Ok(reply) => Some(reply),
+            Err((_, before))
+                if before.iter().any(|line| {
+                    line.starts_with("* BYE") && line.contains("Mailbox was deleted under us")
+                }) =>
+            {
+                None
+            }
+            Err((error, before)) => panic!("no reply to {command}: {error}; before: {before:?}"),
+        }
+    }
+
+    fn collect(&mut self, tag: &str) -> Result<Reply, (std::io::Error, Vec<String>)> {
         let mut untagged = Vec::new();
         let prefix = format!("{tag} ");
         loop {
             let line = match self.response() {
                 Ok(line) => line,
-                Err(error) => panic!("no reply to {tag}: {error}; before: {untagged:?}"),
+                Err(error) => return Err((error, untagged)),
             };
             if let Some(tagged) = line.strip_prefix(&prefix) {
                 let tagged = tagged.to_owned();
-                return Reply { untagged, tagged };
+                return Ok(Reply { untagged, tagged });
             }
             untagged.push(line);
         }

@@ -100,7 +100,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Runs a command; the words that begin with `@` are folders.
+    /// Runs a command; the words that begin with `@` are folders. Another node may delete the open folder at any moment: the server then hangs up, and the desk
+    /// logs in again.
     #[track_caller]
     pub fn run(&mut self, command: &str) -> Reply {
         let words: Vec<String> = command
@@ -110,7 +111,14 @@ impl<'a> Desk<'a> {
                 None => word.to_owned(),
             })
             .collect();
-        self.client.run(&words.join(" "))
+        let reply = self.client.run_unless_deleted(&words.join(" "));
+        reply.unwrap_or_else(|| {
+            self.client = self.node.imap(&self.user);
+            Reply {
+                untagged: Vec::new(),
+                tagged: "NO [NONEXISTENT] deleted meanwhile".to_owned(),
+            }
+        })
     }
 
     /// The same for a command that must succeed.
@@ -132,8 +140,8 @@ impl<'a> Desk<'a> {
         if !self.run(&format!("SELECT @{folder}")).is_ok() {
             return None;
         }
-        let reply = self.ok("UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])");
-        Some(ids(&reply))
+        let reply = self.run("UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])");
+        reply.is_ok().then(|| ids(&reply))
     }
 
     /// All folders that can be selected.
@@ -365,8 +373,7 @@ impl Ledger {
             return;
         }
         self.note(desk, &format!("expunge {folder} {uid} {id} of {copies}"));
-        desk.client
-            .run(&format!("UID STORE {uid} +FLAGS (\\Deleted)"));
+        desk.run(&format!("UID STORE {uid} +FLAGS (\\Deleted)"));
         let reply = desk.run(&format!("UID EXPUNGE {uid}"));
         let done = reply.untagged.iter().any(|line| line.ends_with(" EXPUNGE"));
         let at = desk.at;
