@@ -54,7 +54,7 @@ pub struct Config {
     pub node: String,
     /// When a namespace operation is on the disk.
     pub durability: Durability,
-    /// Whether a message gets its UID where it lands.
+    /// Whether a message gets its UID where it lands, and a folder is made with the numbers for its first server.
     pub assign_uids: bool,
 }
 

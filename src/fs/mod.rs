@@ -61,7 +61,7 @@ pub struct FsOptions {
     pub read_only: bool,
     /// What waits for the disk.
     pub durability: Durability,
-    /// Whether a message gets its UID where it lands (`mailbraid.assignUids`).
+    /// Whether a message gets its UID where it lands, and a folder is made with the numbers for its first server (`mailbraid.assignUids`).
     pub assign_uids: bool,
 }
 

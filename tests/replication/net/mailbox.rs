@@ -46,6 +46,10 @@ pub struct Ledger {
     folders: usize,
     /// `node folder uid → id`, from every look at it: a UID never means another message.
     seen: BTreeMap<(usize, String, u64), String>,
+    /// Folders that got another name: that name, and the one before.
+    renamed: Vec<(String, String)>,
+    /// New names that Courier gave.
+    by_courier: BTreeSet<String>,
     /// What was done, for a failure's reader.
     pub log: Vec<String>,
 }
@@ -407,6 +411,10 @@ impl Ledger {
                 desk.ok("SELECT @INBOX");
                 self.note(desk, &format!("rename {folder} to {fresh}"));
                 desk.run(&format!("RENAME @{folder} @{fresh}"));
+                if desk.node.is_courier() {
+                    self.by_courier.insert(fresh.clone());
+                }
+                self.renamed.push((fresh.clone(), folder));
                 // Two sides may rename one folder to two names.
                 let listed = desk.list(&fresh).unwrap_or_default();
                 for (_, id) in listed {
@@ -496,6 +504,22 @@ impl Ledger {
             }
             entry.expunged_by.clear();
             entry.spread_by.clear();
+        }
+    }
+
+    /// Whether Courier may have renamed the folder, under whatever name: it gets another UIDVALIDITY from that.
+    pub fn was_renamed_by_courier(&self, folder: &str) -> bool {
+        let mut kin = BTreeSet::from([folder]);
+        loop {
+            let before = kin.len();
+            for (new, old) in &self.renamed {
+                if kin.contains(new.as_str()) || kin.contains(old.as_str()) {
+                    kin.extend([new.as_str(), old.as_str()]);
+                }
+            }
+            if kin.len() == before {
+                return kin.iter().any(|name| self.by_courier.contains(*name));
+            }
         }
     }
 

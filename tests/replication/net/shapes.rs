@@ -139,5 +139,5 @@ fn two_accounts_with_a_past_of_their_own_become_one() {
     level(&cluster, &mut ledger);
     exchange(&cluster, &mut ledger, &[0, 1]);
     // Of two UIDVALIDITYs of one folder the greater stays: the other node's clients must begin anew.
-    cluster.assert_sound_but(&["UIDVALIDITY changed"]);
+    cluster.assert_sound_but(|line| line.contains("UIDVALIDITY changed"));
 }
