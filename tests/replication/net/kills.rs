@@ -236,6 +236,8 @@ fn hit(
     let mut log = Log::at_end(&log);
     // While plans are overtaken by the writers again and again, none is applied for a while.
     let patience = Instant::now() + Duration::from_secs(240);
+    // Not always the first: a node that is killed with its first push each time never comes to braid.
+    let mut others = random.below(4);
     'wait: loop {
         assert!(
             Instant::now() < patience,
@@ -252,6 +254,10 @@ fn hit(
             std::thread::sleep(Duration::from_micros(50));
             continue;
         };
+        if others > 0 {
+            others -= 1;
+            continue;
+        }
         let since = Instant::now();
         let moment = usual.mul_f64(random.below(1000) as f64 / 1000.0);
         while since.elapsed() < moment {
