@@ -10,7 +10,8 @@
 //! A message is the same where its identity ([`name::identity`]) or its blob is: flags and attributes in its name may change, and a server may
 //! rename it. Only what changed is looked at: the rest holds by the steps before ([`Step::removed`] and [`Step::added`] come from the difference
 //! of two tries). A folder that is gone takes its UIDs along; one that is made anew under its name should have a greater UIDVALIDITY, which nothing but
-//! the server can see to.
+//! the server can see to. Another folder that has come to its place (of another GUID, or not yet numbered) is none of its business: Dovecot renames each
+//! folder that it deletes to one name.
 
 use std::collections::HashMap;
 
@@ -107,7 +108,9 @@ pub enum Violation {
 #[must_use]
 pub fn check(step: &Step<'_>) -> Vec<Violation> {
     let none = MailboxFacts::default();
-    let before = step.before.unwrap_or(&none);
+    let is_same =
+        |before: &&MailboxFacts| !step.after.is_some_and(|after| is_another(before, after));
+    let before = step.before.filter(is_same).unwrap_or(&none);
     let Some(after) = step.after else {
         return step
             .added
@@ -167,6 +170,14 @@ pub fn check(step: &Step<'_>) -> Vec<Violation> {
         }
     }
     broken
+}
+
+/// Whether these are certainly the facts of two folders.
+fn is_another(before: &MailboxFacts, after: &MailboxFacts) -> bool {
+    match (&before.guid, &after.guid) {
+        (Some(before), Some(after)) => before != after,
+        _ => after.is_only_offered(),
+    }
 }
 
 fn without_validity(holder: &Holder) -> Violation {
@@ -235,6 +246,39 @@ mod tests {
             delivery, flag, renamed, rewritten, renumbered, expunge, anew, first, gone, both,
         ] {
             assert_eq!(step, []);
+        }
+    }
+
+    #[test]
+    fn regression_another_folder_may_come_to_the_place_of_one_that_went() {
+        let of = |uid_validity, guid: &str| MailboxFacts {
+            guid: (!guid.is_empty()).then(|| guid.as_bytes().to_vec()),
+            ..facts(uid_validity, 5)
+        };
+        let offered = MailboxFacts {
+            offer: Some(crate::maildir::Offer {
+                uid_validity: 7,
+                guid: b"c".to_vec(),
+            }),
+            ..facts(0, 1)
+        };
+        let step = |before: &MailboxFacts, after: &MailboxFacts| {
+            check(&Step {
+                before: Some(before),
+                after: Some(after),
+                removed: &holders(&[(4, "x", 1)]),
+                added: &if after.uid_validity > 0 {
+                    holders(&[(2, "y", 2)])
+                } else {
+                    Vec::new()
+                },
+            })
+        };
+        assert_eq!(step(&of(9, "a"), &of(8, "b")), []);
+        assert_eq!(step(&of(9, "a"), &offered), []);
+        let fell = Violation::ValidityFell { from: 9, to: 8 };
+        for (before, after) in [("a", "a"), ("a", ""), ("", "b"), ("", "")] {
+            assert!(step(&of(9, before), &of(8, after)).contains(&fell));
         }
     }
 
