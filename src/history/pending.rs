@@ -49,6 +49,41 @@ struct Shared {
     trees: HashMap<Oid, Arc<[u8]>>,
     bytes: usize,
     scratch: Vec<u8>,
+    /// Trees that were built, in order, and their content. They are compressed when they are installed, all processors at once: until then
+    /// they are read again, by the next merge or for the list of changes.
+    built: Vec<Oid>,
+    content: HashMap<Oid, Arc<[u8]>>,
+}
+
+impl Shared {
+    fn find(&self, oid: Oid) -> Option<&Arc<[u8]>> {
+        self.content.get(&oid).or_else(|| self.trees.get(&oid))
+    }
+}
+
+/// Trees as they stand in a pack.
+struct Part {
+    body: Vec<u8>,
+    /// Id, where it begins in `body`, checksum.
+    trees: Vec<(Oid, usize, u32)>,
+}
+
+impl Part {
+    fn of(trees: &[(Oid, Arc<[u8]>)]) -> Self {
+        let mut deflate = Deflate::new(limits::TREE_LEVEL);
+        let mut part = Self {
+            body: Vec::new(),
+            trees: Vec::with_capacity(trees.len()),
+        };
+        for (oid, content) in trees {
+            let start = part.body.len();
+            encode::head(&mut part.body, ObjectKind::Tree, content.len() as u64);
+            deflate.append(&mut part.body, content);
+            let crc = crc32fast::hash(&part.body[start..]);
+            part.trees.push((*oid, start, crc));
+        }
+        part
+    }
 }
 
 impl Pending {
@@ -96,7 +131,7 @@ impl Pending {
             return Ok(self.load(oid)?.into());
         };
         let mut shared = shared.borrow_mut();
-        if let Some(raw) = shared.trees.get(&oid) {
+        if let Some(raw) = shared.find(oid) {
             return Ok(Arc::clone(raw));
         }
         self.count_read();
@@ -184,6 +219,7 @@ impl Pending {
 
     /// Puts what was gathered into the repository as one pack, kept until [`Pending::release`].
     pub(super) fn install(&mut self) -> Result<(), HistoryError> {
+        self.pack_built();
         if self.entries.is_empty() {
             return Ok(());
         }
@@ -205,6 +241,40 @@ impl Pending {
         self.body.clear();
         self.body.shrink_to(limits::PENDING_BYTES / 16);
         Ok(())
+    }
+
+    /// Packs the trees that were built and not compressed yet.
+    fn pack_built(&mut self) {
+        let Some(shared) = &mut self.shared else {
+            return;
+        };
+        let shared = shared.get_mut();
+        let mut content = std::mem::take(&mut shared.content);
+        let built: Vec<(Oid, Arc<[u8]>)> = std::mem::take(&mut shared.built)
+            .into_iter()
+            .filter_map(|oid| Some((oid, content.remove(&oid)?)))
+            .collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let each = built.len().div_ceil(threads).max(limits::TREES_A_THREAD);
+        let parts: Vec<Part> = std::thread::scope(|scope| {
+            let parts = built
+                .chunks(each)
+                .map(|trees| scope.spawn(|| Part::of(trees)));
+            let parts: Vec<_> = parts.collect();
+            let joined = parts.into_iter().map(|part| part.join());
+            joined
+                .map(|part| part.expect("because compression into memory does not fail"))
+                .collect()
+        });
+        for part in parts {
+            let start = encode::HEADER + self.body.len();
+            self.body.extend_from_slice(&part.body);
+            for (oid, at, crc) in part.trees {
+                self.at.insert(oid, (self.entries.len(), 0));
+                let offset = (start + at) as u64;
+                self.entries.push(Packed { oid, crc, offset });
+            }
+        }
     }
 
     fn reorder(&mut self) {
@@ -290,7 +360,7 @@ impl Trees for Pending {
                 .ok_or_else(|| HistoryError::corrupt(oid, "it was packed wrongly"));
         }
         if let Some(shared) = &self.shared
-            && let Some(raw) = shared.borrow().trees.get(&oid)
+            && let Some(raw) = shared.borrow().find(oid)
         {
             return Ok(raw.to_vec());
         }
@@ -311,6 +381,13 @@ impl Trees for Pending {
         before: Option<(Oid, &[u8])>,
     ) -> Result<(), HistoryError> {
         if self.at.contains_key(&oid) || (oid == self.empty_tree && self.has(oid)) {
+            return Ok(());
+        }
+        if let Some(shared) = &mut self.shared {
+            let shared = shared.get_mut();
+            if shared.content.insert(oid, raw.into()).is_none() {
+                shared.built.push(oid);
+            }
             return Ok(());
         }
         let base = before.and_then(|(base, old)| {
