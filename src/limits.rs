@@ -72,7 +72,7 @@ pub const RECENT_OBJECTS: usize = 20_000;
 /// Trees that a braid keeps as it has read them, in bytes: those of 10,000 changes on each side of a million messages.
 pub const BRAID_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Trees that are worth a thread of their own to compress them: some milliseconds' work.
+/// Trees that are worth a thread of their own to read or to compress them: some milliseconds' work.
 pub const TREES_A_THREAD: usize = 256;
 
 /// More names than this below a trie node split it. Measured in the header of the module `history`.

@@ -39,4 +39,4 @@ pub use maintain::{Maintainer, Maintenance, Report, maintain};
 pub use reader::{CommitInfo, Reader};
 pub use refs::HEAD_REF;
 pub use repo::{InitOptions, Repo};
-pub use writer::{CommitText, RawNode, Weaver, Writer};
+pub use writer::{CommitText, RawNode, RawPlace, Weaver, Writer};

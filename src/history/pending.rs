@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 use gix::objs::Exists as _;
 
@@ -21,6 +22,7 @@ use crate::maildir::{HashKind, Oid};
 
 /// Objects that are in no pack yet.
 pub(super) struct Pending {
+    repo: Repo,
     dir: PathBuf,
     kind: HashKind,
     leaf_max: usize,
@@ -53,12 +55,36 @@ struct Shared {
     /// they are read again, by the next merge or for the list of changes.
     built: Vec<Oid>,
     content: HashMap<Oid, Arc<[u8]>>,
+    built_bytes: usize,
+    /// For threads that read.
+    readers: Vec<Reader>,
 }
 
 impl Shared {
     fn find(&self, oid: Oid) -> Option<&Arc<[u8]>> {
         self.content.get(&oid).or_else(|| self.trees.get(&oid))
     }
+
+    /// Keeps a tree that was read.
+    fn keep(&mut self, oid: Oid, raw: Arc<[u8]>) {
+        if self.bytes > limits::BRAID_CACHE_BYTES {
+            self.trees.clear();
+            self.bytes = 0;
+        }
+        self.bytes += raw.len();
+        self.trees.insert(oid, raw);
+    }
+}
+
+fn available_parallelism() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What a thread returns; its panic is ours.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Trees as they stand in a pack.
@@ -91,6 +117,7 @@ impl Pending {
         let mut probe = repo.git();
         probe.objects.refresh_never();
         Self {
+            repo: repo.clone(),
             dir: repo.pack_dir(),
             kind: repo.kind(),
             leaf_max,
@@ -137,13 +164,72 @@ impl Pending {
         self.count_read();
         self.reader.tree(oid, &mut shared.scratch)?;
         let raw: Arc<[u8]> = shared.scratch.as_slice().into();
-        if shared.bytes > limits::BRAID_CACHE_BYTES {
-            shared.trees.clear();
-            shared.bytes = 0;
-        }
-        shared.bytes += raw.len();
-        shared.trees.insert(oid, Arc::clone(&raw));
+        shared.keep(oid, Arc::clone(&raw));
         Ok(raw)
+    }
+
+    /// Raw tree objects, each named once, as [`Pending::shared`] has them; `each` is called on some thread for every one of them. What is not known yet is read on
+    /// all processors where it is much.
+    pub(super) fn shared_all<N: Send>(
+        &self,
+        oids: &[Oid],
+        each: impl Fn(Oid, Arc<[u8]>) -> Result<N, HistoryError> + Sync,
+    ) -> Result<Vec<N>, HistoryError> {
+        let threads = available_parallelism().min(oids.len() / limits::TREES_A_THREAD);
+        let Some(shared) = self.shared.as_ref().filter(|_| threads > 1) else {
+            let one = |&oid| each(oid, self.shared(oid)?);
+            return oids.iter().map(one).collect();
+        };
+        let mut shared = shared.borrow_mut();
+        while shared.readers.len() < threads {
+            let reader = self.repo.reader();
+            shared.readers.push(reader);
+        }
+        let mut readers = std::mem::take(&mut shared.readers);
+        // A reader cannot know what is built here.
+        let known = oids.iter().map(|&oid| match shared.find(oid) {
+            Some(raw) => Some(Arc::clone(raw)),
+            None => self.read(oid).map(Arc::from),
+        });
+        let known: Vec<Option<Arc<[u8]>>> = known.collect();
+        let work = |reader: &Reader, oids: &[Oid], known: &[Option<Arc<[u8]>>]| {
+            let (mut done, mut read) = (Vec::with_capacity(oids.len()), Vec::new());
+            let mut scratch = Vec::new();
+            for (&oid, known) in oids.iter().zip(known) {
+                let raw = match known {
+                    Some(raw) => Arc::clone(raw),
+                    None => {
+                        reader.tree(oid, &mut scratch)?;
+                        let raw: Arc<[u8]> = scratch.as_slice().into();
+                        read.push((oid, Arc::clone(&raw)));
+                        raw
+                    }
+                };
+                done.push(each(oid, raw)?);
+            }
+            Ok((done, read))
+        };
+        let size = oids.len().div_ceil(threads);
+        let parts = oids.chunks(size).zip(known.chunks(size)).zip(&mut readers);
+        let parts: Vec<Result<_, HistoryError>> = std::thread::scope(|scope| {
+            let parts = parts.map(|((oids, known), reader)| {
+                let work = &work;
+                scope.spawn(move || work(reader, oids, known))
+            });
+            let parts: Vec<_> = parts.collect();
+            parts.into_iter().map(join).collect()
+        });
+        shared.readers = readers;
+        let mut all = Vec::with_capacity(oids.len());
+        for part in parts {
+            let (done, read) = part?;
+            all.extend(done);
+            self.objects_read.set(self.objects_read.get() + read.len());
+            for (oid, raw) in read {
+                shared.keep(oid, raw);
+            }
+        }
+        Ok(all)
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -254,18 +340,19 @@ impl Pending {
             .into_iter()
             .filter_map(|oid| Some((oid, content.remove(&oid)?)))
             .collect();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        shared.built_bytes = 0;
+        let threads = available_parallelism();
         let each = built.len().div_ceil(threads).max(limits::TREES_A_THREAD);
-        let parts: Vec<Part> = std::thread::scope(|scope| {
-            let parts = built
-                .chunks(each)
-                .map(|trees| scope.spawn(|| Part::of(trees)));
-            let parts: Vec<_> = parts.collect();
-            let joined = parts.into_iter().map(|part| part.join());
-            joined
-                .map(|part| part.expect("because compression into memory does not fail"))
-                .collect()
-        });
+        let parts: Vec<Part> = if built.len() <= each {
+            vec![Part::of(&built)]
+        } else {
+            std::thread::scope(|scope| {
+                let parts = built.chunks(each);
+                let parts = parts.map(|trees| scope.spawn(|| Part::of(trees)));
+                let parts: Vec<_> = parts.collect();
+                parts.into_iter().map(join).collect()
+            })
+        };
         for part in parts {
             let start = encode::HEADER + self.body.len();
             self.body.extend_from_slice(&part.body);
@@ -387,6 +474,10 @@ impl Trees for Pending {
             let shared = shared.get_mut();
             if shared.content.insert(oid, raw.into()).is_none() {
                 shared.built.push(oid);
+                shared.built_bytes += raw.len();
+            }
+            if shared.built_bytes > limits::BRAID_CACHE_BYTES {
+                self.pack_built();
             }
             return Ok(());
         }

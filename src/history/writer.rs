@@ -23,7 +23,7 @@ use super::{HistoryError, Repo};
 use crate::limits;
 use crate::maildir::{Attrs, Content, HashKind, MailboxFacts, Oid, Op, TreePath, hidden, name};
 
-pub use weave::{RawNode, Weaver};
+pub use weave::{RawNode, RawPlace, Weaver};
 
 /// What a commit says besides its tree.
 #[derive(Clone, PartialEq, Eq, Debug)]

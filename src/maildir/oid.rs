@@ -1,6 +1,7 @@
 //! Object ids, held without the git library so that pure modules can speak of them.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// The hash function of a repository (git `extensions.objectFormat`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
@@ -39,10 +40,17 @@ impl HashKind {
 }
 
 /// A git object id of either hash kind. Ordered by bytes, as git orders ids.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Oid {
     bytes: [u8; 32],
     len: u8,
+}
+
+/// It is a hash: some bytes of it tell it from all others.
+impl Hash for Oid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.bytes[..8]);
+    }
 }
 
 impl Oid {

@@ -30,5 +30,5 @@ mod walk;
 pub use braid::{Braid, braid, independent};
 pub use changes::changes;
 pub use conflict::Conflict;
-pub use source::{Entries, EntryRef, MergeError, Node, RawEntry, Trees, World};
+pub use source::{Entries, EntryRef, MergeError, Node, Place, RawEntry, Trees, World};
 pub use three_way::{Merge, three_way};

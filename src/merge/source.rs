@@ -1,7 +1,7 @@
 //! What the merge needs of a repository, as traits: the history implements them lazily, tests implement them in memory.
 
+use std::cmp::Ordering;
 use std::fmt::Debug;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::maildir::hidden::{self, BadHiddenName};
@@ -43,22 +43,35 @@ impl Node {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Entries {
     raw: Arc<[u8]>,
-    places: Vec<(Range<u32>, bool, Oid)>,
+    places: Vec<Place>,
+}
+
+/// Where an entry is in its object: the name, a NUL, and the id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Where the name begins.
+    pub start: u32,
+    /// Where the id ends.
+    pub end: u32,
+    /// Length of the name.
+    pub name_len: u32,
+    /// Whether it is a directory.
+    pub dir: bool,
 }
 
 impl Entries {
-    /// Of an object: where in it each name is, whether that is a directory, and its blob or tree.
+    /// Of an object. Ids have the length of one hash.
     #[must_use]
-    pub fn new(raw: Arc<[u8]>, places: Vec<(Range<u32>, bool, Oid)>) -> Self {
+    pub fn new(raw: Arc<[u8]>, places: Vec<Place>) -> Self {
         Self { raw, places }
     }
 
     /// The entries, in the order of the object.
-    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
-        self.places.iter().map(|(name, dir, oid)| EntryRef {
-            name: &self.raw[name.start as usize..name.end as usize],
-            dir: *dir,
-            oid: *oid,
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = EntryRef<'_>> {
+        self.places.iter().map(|place| EntryRef {
+            bytes: &self.raw[place.start as usize..place.end as usize],
+            name_len: place.name_len as usize,
+            dir: place.dir,
         })
     }
 
@@ -75,7 +88,14 @@ impl FromIterator<RawEntry> for Entries {
         for entry in entries {
             let start = raw.len() as u32;
             raw.extend_from_slice(&entry.name);
-            places.push((start..raw.len() as u32, entry.dir, entry.oid));
+            raw.push(0);
+            raw.extend_from_slice(entry.oid.as_bytes());
+            places.push(Place {
+                start,
+                end: raw.len() as u32,
+                name_len: entry.name.len() as u32,
+                dir: entry.dir,
+            });
         }
         let raw = raw.into();
         Self { raw, places }
@@ -83,22 +103,58 @@ impl FromIterator<RawEntry> for Entries {
 }
 
 /// An entry that stays in its leaf. Ordered as [`RawEntry`] is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EntryRef<'a> {
-    /// Hidden name.
-    pub name: &'a [u8],
+    /// The name, a NUL, and the id.
+    bytes: &'a [u8],
+    name_len: usize,
     /// Whether it is a directory.
     pub dir: bool,
+}
+
+impl<'a> EntryRef<'a> {
+    /// Hidden name.
+    #[must_use]
+    pub fn name(&self) -> &'a [u8] {
+        &self.bytes[..self.name_len]
+    }
+
+    fn id(&self) -> &'a [u8] {
+        &self.bytes[self.name_len + 1..]
+    }
+
     /// Blob or tree.
-    pub oid: Oid,
+    #[must_use]
+    pub fn oid(&self) -> Oid {
+        Oid::from_bytes(self.id()).expect("because ids are cut at the hash's length")
+    }
+}
+
+impl Ord for EntryRef<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Nearly all that are compared are the same.
+        if self == other {
+            return Ordering::Equal;
+        }
+        let rest = |entry: &Self| (entry.dir, entry.id());
+        self.name()
+            .cmp(other.name())
+            .then_with(|| rest(self).cmp(&rest(other)))
+    }
+}
+
+impl PartialOrd for EntryRef<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl From<EntryRef<'_>> for RawEntry {
     fn from(entry: EntryRef<'_>) -> Self {
         Self {
-            name: entry.name.to_vec(),
+            name: entry.name().to_vec(),
             dir: entry.dir,
-            oid: entry.oid,
+            oid: entry.oid(),
         }
     }
 }
@@ -142,6 +198,14 @@ pub trait Trees {
     /// # Errors
     /// Where it is missing or damaged.
     fn node(&self, tree: Oid) -> Result<Arc<Node>, Self::Error>;
+
+    /// Many tree objects, in the order they are asked for: a source may read them side by side.
+    ///
+    /// # Errors
+    /// As [`Trees::node`].
+    fn nodes(&self, trees: &[Oid]) -> Result<Vec<Arc<Node>>, Self::Error> {
+        trees.iter().map(|&tree| self.node(tree)).collect()
+    }
 
     /// The content of a blob. Asked for facts files and subscriptions alone, never for a message.
     ///

@@ -12,6 +12,9 @@ use crate::maildir::Oid;
 /// Deepest node of a trie: 16⁸ names are more than any directory holds. Guards against trees that are made to hurt.
 const MAX_DEPTH: usize = 8;
 
+/// Nodes of the three trees that are read at once, where there are so many: what a source needs to keep some threads busy, and no more than memory has room for.
+const BATCH: usize = 1024;
+
 /// How a directory differs on two sides from its base.
 #[derive(Default, Debug)]
 pub(super) struct Difference {
@@ -38,22 +41,62 @@ pub(super) fn difference<T: Trees>(
 ) -> Result<Difference, MergeError<T::Error>> {
     let mut found = Difference::default();
     let mut todo = vec![(base, sides, 0)];
-    while let Some((base, sides, depth)) = todo.pop() {
-        if sides == [base; 2] && !whole {
-            continue;
+    while !todo.is_empty() {
+        let batch = todo.split_off(todo.len().saturating_sub(BATCH));
+        let batch: Vec<Triple> = batch
+            .into_iter()
+            .rev()
+            .filter(|(base, sides, _)| whole || *sides != [*base; 2])
+            .collect();
+        let wanted = batch
+            .iter()
+            .flat_map(|(base, sides, _)| distinct(*base, *sides));
+        let wanted: Vec<Oid> = wanted.flatten().collect();
+        let mut nodes = trees
+            .nodes(&wanted)
+            .map_err(MergeError::Source)?
+            .into_iter();
+        for triple in batch {
+            let read = distinct(triple.0, triple.1).map(|oid| oid.and_then(|_| nodes.next()));
+            found.add(trees, triple, read, whole, &mut todo)?;
         }
-        let load = |oid: Option<Oid>| oid.map(|oid| trees.node(oid)).transpose();
-        let base_node = load(base).map_err(MergeError::Source)?;
-        let mut side_nodes = [None, None];
-        for at in 0..2 {
-            side_nodes[at] = if sides[at] == base {
-                base_node.clone()
-            } else if at == 1 && sides[1] == sides[0] {
-                side_nodes[0].clone()
-            } else {
-                load(sides[at]).map_err(MergeError::Source)?
-            };
-        }
+    }
+    Ok(found)
+}
+
+/// A node in the base and on both sides, and its depth.
+type Triple = (Option<Oid>, [Option<Oid>; 2], usize);
+
+/// What is to be read of a triple: equal nodes once.
+fn distinct(base: Option<Oid>, sides: [Option<Oid>; 2]) -> [Option<Oid>; 3] {
+    let [left, right] = sides;
+    [
+        base,
+        left.filter(|_| left != base),
+        right.filter(|_| right != base && right != left),
+    ]
+}
+
+impl Difference {
+    /// Compares one node; `read` are its [`distinct`] ones. What lies below goes to `todo`.
+    fn add<T: Trees>(
+        &mut self,
+        trees: &T,
+        (base, sides, depth): Triple,
+        read: [Option<Arc<Node>>; 3],
+        whole: bool,
+        todo: &mut Vec<Triple>,
+    ) -> Result<(), MergeError<T::Error>> {
+        let [base_node, left, right] = read;
+        let same = |side: usize, own: Option<Arc<Node>>, other: &Option<Arc<Node>>| {
+            if sides[side] == base {
+                return base_node.clone();
+            }
+            sides[side].and_then(|_| own.or_else(|| other.clone()))
+        };
+        let left = same(0, left, &None);
+        let right = same(1, right, &left);
+        let side_nodes = [left, right];
         let is_leaf = |node: &Option<Arc<Node>>| match node.as_deref() {
             Some(Node::Leaf { .. }) => true,
             Some(Node::Split { .. }) | None => false,
@@ -71,15 +114,15 @@ pub(super) fn difference<T: Trees>(
                     &base_names,
                     &names(&side_leaves),
                     |gone| missing[gone][at] = true,
-                    &mut found.added[at],
+                    &mut self.added[at],
                 );
             }
             for (&entry, missing) in base_names.iter().zip(missing) {
                 if whole || missing != [false; 2] {
-                    found.base.push((entry.into(), missing));
+                    self.base.push((entry.into(), missing));
                 }
             }
-            continue;
+            return Ok(());
         }
         if depth == MAX_DEPTH
             && let Some(oid) = base.or(sides[0]).or(sides[1])
@@ -97,8 +140,8 @@ pub(super) fn difference<T: Trees>(
                 todo.push((base_below, below, depth + 1));
             }
         }
+        Ok(())
     }
-    Ok(found)
 }
 
 /// All entries of a directory.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::history::{Graph, HistoryError, RawNode, Repo, Weaver};
 use crate::maildir::{Oid, Op, hidden, mailbox};
 use crate::merge::rest::Lines;
-use crate::merge::{Entries, Node, Trees, World};
+use crate::merge::{Entries, Node, Place, Trees, World};
 
 /// Nodes that are kept read: a merge comes back to the same ones for its base and both sides.
 const NODES_KEPT: usize = 20_000;
@@ -46,6 +46,32 @@ impl<'a> BraidWorld<'a> {
         self.weaver.objects_read()
     }
 
+    fn keep(&self, tree: Oid, node: RawNode) -> Arc<Node> {
+        let node = Arc::new(match node {
+            RawNode::Leaf {
+                mailbox,
+                raw,
+                entries,
+            } => {
+                let places = entries.iter().map(|place| Place {
+                    start: place.start,
+                    end: place.end,
+                    name_len: place.name_len,
+                    dir: place.dir,
+                });
+                let entries = Entries::new(raw, places.collect());
+                Node::Leaf { mailbox, entries }
+            }
+            RawNode::Split { mailbox, branches } => Node::Split { mailbox, branches },
+        });
+        let mut nodes = self.nodes.borrow_mut();
+        if nodes.len() >= NODES_KEPT {
+            nodes.clear();
+        }
+        nodes.insert(tree, Arc::clone(&node));
+        node
+    }
+
     /// UIDNEXT of all folders in a directory, itself too.
     fn nexts(&self, tree: Oid) -> Result<Nexts, HistoryError> {
         if let Some(known) = self.nexts.borrow().get(&tree) {
@@ -72,13 +98,13 @@ impl<'a> BraidWorld<'a> {
                 }
                 Node::Leaf { entries, .. } => {
                     for entry in entries.iter().filter(|entry| entry.dir) {
-                        let name = hidden::decode_plain(entry.name)
+                        let name = hidden::decode_plain(entry.name())
                             .map_err(|bad| HistoryError::corrupt(tree, bad.to_string()))?;
                         // Messages, not folders: as many as may be.
                         if matches!(name.as_slice(), b"cur" | b"new" | b"tmp") {
                             continue;
                         }
-                        for (&validity, &next) in &*self.nexts(entry.oid)? {
+                        for (&validity, &next) in &*self.nexts(entry.oid())? {
                             add(validity, next);
                         }
                     }
@@ -98,23 +124,30 @@ impl Trees for BraidWorld<'_> {
         if let Some(known) = self.nodes.borrow().get(&tree) {
             return Ok(Arc::clone(known));
         }
-        let node = Arc::new(match self.weaver.node(tree)? {
-            RawNode::Leaf {
-                mailbox,
-                raw,
-                entries,
-            } => Node::Leaf {
-                mailbox,
-                entries: Entries::new(raw, entries),
-            },
-            RawNode::Split { mailbox, branches } => Node::Split { mailbox, branches },
-        });
-        let mut nodes = self.nodes.borrow_mut();
-        if nodes.len() >= NODES_KEPT {
-            nodes.clear();
+        let node = self.weaver.node(tree)?;
+        Ok(self.keep(tree, node))
+    }
+
+    fn nodes(&self, trees: &[Oid]) -> Result<Vec<Arc<Node>>, HistoryError> {
+        let known: Vec<Option<Arc<Node>>> = {
+            let nodes = self.nodes.borrow();
+            trees.iter().map(|tree| nodes.get(tree).cloned()).collect()
+        };
+        // The same tree may be met at two places.
+        let mut missing = Vec::new();
+        let mut at: HashMap<Oid, usize> = HashMap::new();
+        for (&tree, _) in trees.iter().zip(&known).filter(|(_, node)| node.is_none()) {
+            at.entry(tree).or_insert_with(|| {
+                missing.push(tree);
+                missing.len() - 1
+            });
         }
-        nodes.insert(tree, Arc::clone(&node));
-        Ok(node)
+        let read = missing.iter().zip(self.weaver.nodes(&missing)?);
+        let read: Vec<Arc<Node>> = read.map(|(&tree, node)| self.keep(tree, node)).collect();
+        let all = trees.iter().zip(known);
+        Ok(all
+            .map(|(tree, known)| known.unwrap_or_else(|| Arc::clone(&read[at[tree]])))
+            .collect())
     }
 
     fn blob(&self, blob: Oid) -> Result<Vec<u8>, HistoryError> {

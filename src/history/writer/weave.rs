@@ -3,7 +3,6 @@
 //! A weaver is a writer of its own, whose pending pack is dropped with it unless it is published. One is made for each try, so what came to
 //! nothing leaves nothing behind.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::facts::Facts;
@@ -15,7 +14,7 @@ use super::super::trie::Node;
 use super::super::{HistoryError, Repo};
 use super::{CommitText, Writer};
 use crate::limits;
-use crate::maildir::{Oid, Op};
+use crate::maildir::{HashKind, Oid, Op};
 
 /// One tree object: a directory, or one node of the trie that a large directory is.
 #[allow(clippy::large_enum_variant)] // Held one at a time.
@@ -27,8 +26,8 @@ pub enum RawNode {
         mailbox: Option<Oid>,
         /// The tree object.
         raw: Arc<[u8]>,
-        /// Where in it the hidden name is, whether it is a directory, and blob or tree.
-        entries: Vec<(Range<u32>, bool, Oid)>,
+        /// The entries in it.
+        entries: Vec<RawPlace>,
     },
     /// Names are placed by a hexadecimal digit of their identity's hash.
     Split {
@@ -37,6 +36,19 @@ pub enum RawNode {
         /// The node below each digit.
         branches: [Option<Oid>; 16],
     },
+}
+
+/// Where an entry is in a tree object: its hidden name, a NUL, and the id of a blob or tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RawPlace {
+    /// Where the name begins.
+    pub start: u32,
+    /// Where the id ends.
+    pub end: u32,
+    /// Length of the name.
+    pub name_len: u32,
+    /// Whether it is a directory.
+    pub dir: bool,
 }
 
 /// Builds trees and a commit that are in no repository yet, and reads them together with what is.
@@ -69,26 +81,17 @@ impl Weaver {
     /// # Errors
     /// [`HistoryError::Missing`], [`HistoryError::Corrupt`].
     pub fn node(&self, oid: Oid) -> Result<RawNode, HistoryError> {
-        let pending = &self.writer.pending;
-        let raw = pending.shared(oid)?;
-        let mut entries = Vec::new();
-        let shape = tree::read(&raw, self.writer.kind, |entry| {
-            // Offsets fit: trees of gigabytes are refused where they come in.
-            let start = entry.name_start() as u32;
-            let name = start..start + entry.name.len() as u32;
-            entries.push((name, entry.dir, entry.oid()));
-        });
-        match shape.map_err(|reason| HistoryError::corrupt(oid, reason))? {
-            tree::Shape::Split(split) => Ok(RawNode::Split {
-                mailbox: split.mailbox,
-                branches: split.branches,
-            }),
-            tree::Shape::Leaf { mailbox } => Ok(RawNode::Leaf {
-                mailbox,
-                raw,
-                entries,
-            }),
-        }
+        let raw = self.writer.pending.shared(oid)?;
+        read_node(self.writer.kind, oid, raw)
+    }
+
+    /// Many tree objects, each named once: read and taken apart on all processors where they are many.
+    ///
+    /// # Errors
+    /// As [`Weaver::node`].
+    pub fn nodes(&self, oids: &[Oid]) -> Result<Vec<RawNode>, HistoryError> {
+        let Writer { pending, kind, .. } = &self.writer;
+        pending.shared_all(oids, |oid, raw| read_node(*kind, oid, raw))
     }
 
     /// Trees and blobs that were read from the repository.
@@ -151,5 +154,30 @@ impl Weaver {
     /// Lets go of what was put into the repository: maintenance may drop it. A pack that cannot be let go of is by the next writer.
     pub fn give_up(mut self) {
         let _ = self.writer.pending.release();
+    }
+}
+
+fn read_node(kind: HashKind, oid: Oid, raw: Arc<[u8]>) -> Result<RawNode, HistoryError> {
+    // About as many as there are: an entry is its mode, a name, and an id.
+    let mut entries = Vec::with_capacity(raw.len() / (kind.len() + 40));
+    let shape = tree::read(&raw, kind, |entry| {
+        // Offsets fit: trees of gigabytes are refused where they come in.
+        entries.push(RawPlace {
+            start: entry.name_start() as u32,
+            end: entry.end as u32,
+            name_len: entry.name.len() as u32,
+            dir: entry.dir,
+        });
+    });
+    match shape.map_err(|reason| HistoryError::corrupt(oid, reason))? {
+        tree::Shape::Split(split) => Ok(RawNode::Split {
+            mailbox: split.mailbox,
+            branches: split.branches,
+        }),
+        tree::Shape::Leaf { mailbox } => Ok(RawNode::Leaf {
+            mailbox,
+            raw,
+            entries,
+        }),
     }
 }
