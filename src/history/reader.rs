@@ -177,7 +177,7 @@ impl Reader {
             let Some(split) = tree::split(&raw, self.kind).map_err(bad)? else {
                 for entry in tree::entries(&raw, self.kind) {
                     let entry = entry.map_err(bad)?;
-                    if !entry.is_mailbox() && entry.plain() == key.plain {
+                    if !entry.is_mailbox() && *entry.plain() == *key.plain {
                         return decode(&entry)
                             .map(Some)
                             .map_err(|reason| HistoryError::corrupt(oid, reason.to_string()));

@@ -2,11 +2,13 @@
 //!
 //! Two modes occur: `100644` for files, `40000` for directories. Anything else is refused: it is not ours.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::cmp::Ordering;
-use std::ffi::CStr;
 
-use crate::maildir::hidden::MAILBOX;
+use gix::bstr::ByteSlice as _;
+
+use crate::maildir::hidden::{self, MAILBOX};
 use crate::maildir::{Oid, name};
 
 use super::hash::Checksum;
@@ -54,10 +56,15 @@ impl RawEntry<'_> {
 
 /// A hidden name without its attributes.
 pub(super) fn plain(hidden: &[u8]) -> &[u8] {
-    match hidden.windows(2).position(|two| two == b"%,") {
-        Some(at) => &hidden[..at],
-        None => hidden,
+    let mut at = 0;
+    while let Some(found) = hidden[at..].find_byte(b'%') {
+        at += found;
+        if hidden.get(at + 1) == Some(&b',') {
+            return &hidden[..at];
+        }
+        at += 1;
     }
+    hidden
 }
 
 /// The entries of a raw tree, in order. After an error there are no more.
@@ -92,11 +99,9 @@ impl<'a> Iterator for Entries<'a> {
         } else {
             return Some(Err("a tree entry has a mode mailbraid does not write"));
         };
-        // The standard library's search for a NUL is the fastest there is without a crate.
-        let Ok(name) = CStr::from_bytes_until_nul(&rest[mode_len..]) else {
+        let Some(name_len) = rest[mode_len..].find_byte(0) else {
             return Some(Err("a tree entry is cut off"));
         };
-        let name_len = name.count_bytes();
         let id_at = mode_len + name_len + 1;
         let end = start + id_at + self.id_len;
         if end > self.raw.len() {
@@ -134,7 +139,7 @@ pub(super) fn order(a: &[u8], a_dir: bool, b: &[u8], b_dir: bool) -> Ordering {
 /// A name as a trie sees it.
 pub(super) struct Key<'a> {
     /// The escaped visible name.
-    pub(super) plain: Vec<u8>,
+    pub(super) plain: Cow<'a, [u8]>,
     visible: &'a [u8],
     /// Most directories are one leaf, where nobody asks.
     digits: OnceCell<[u8; 20]>,
@@ -143,9 +148,18 @@ pub(super) struct Key<'a> {
 impl<'a> Key<'a> {
     pub(super) fn new(visible: &'a [u8]) -> Self {
         Self {
-            plain: crate::maildir::hidden::encode_plain(visible),
+            plain: hidden::escape(visible),
             visible,
             digits: OnceCell::new(),
+        }
+    }
+
+    /// Another name of the same identity: it has the same place.
+    pub(super) fn renamed<'b>(&self, visible: &'b [u8]) -> Key<'b> {
+        Key {
+            plain: hidden::escape(visible),
+            visible,
+            digits: self.digits.clone(),
         }
     }
 

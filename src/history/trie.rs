@@ -26,6 +26,8 @@
 
 mod leaf;
 
+use std::borrow::Cow;
+
 use super::HistoryError;
 use super::hash::{ObjectKind, hash_object};
 use super::tree::{self, BRANCHES, Key, MAX_DEPTH};
@@ -161,14 +163,14 @@ impl Node {
         if let Some(id) = self.id.take()
             && trees.is_pending(id)
         {
-            self.before = Some((id, self.raw()));
+            self.before = Some((id, self.raw().into_owned()));
         }
     }
 
     /// The tree object, as far as the ids of branches and subdirectories are up to date.
-    fn raw(&self) -> Vec<u8> {
+    fn raw(&self) -> Cow<'_, [u8]> {
         match &self.body {
-            Body::Leaf(leaf) => leaf.raw.clone(),
+            Body::Leaf(leaf) => (&leaf.raw).into(),
             Body::Split(split) => {
                 let mut raw = Vec::with_capacity(16 * 40);
                 if let Some(oid) = split.mailbox {
@@ -179,7 +181,7 @@ impl Node {
                         tree::push(&mut raw, true, name, oid.as_bytes());
                     }
                 }
-                raw
+                raw.into()
             }
         }
     }
@@ -220,7 +222,7 @@ impl Node {
         let Some(leaf) = self.leaf(trees, key, 0, touch)? else {
             return Ok(None);
         };
-        if let Some(at) = leaf.dirs.iter().position(|(name, _)| *name == key.plain) {
+        if let Some(at) = leaf.dirs.iter().position(|(name, _)| **name == *key.plain) {
             return Ok(Some(&mut leaf.dirs[at].1));
         }
         match leaf.find(kind, &key.plain) {
@@ -491,9 +493,9 @@ impl Node {
                 }
             }
         }
+        let before = self.before.take();
         let raw = self.raw();
         let id = hash_object(kind, ObjectKind::Tree, &raw);
-        let before = self.before.take();
         let before = before.as_ref().map(|(oid, raw)| (*oid, &raw[..]));
         trees.store(id, &raw, before)?;
         self.id = Some(id);

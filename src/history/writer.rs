@@ -18,7 +18,7 @@ use super::pack::install;
 use super::pending::Pending;
 use super::refs::HEAD_REF;
 use super::tree::Key;
-use super::trie::{Node, Value};
+use super::trie::{Found, Node, Value};
 use super::{HistoryError, Repo};
 use crate::limits;
 use crate::maildir::{Attrs, Content, HashKind, MailboxFacts, Oid, Op, TreePath, hidden, name};
@@ -110,7 +110,8 @@ impl Writer {
                 content: source,
                 attrs,
             } => {
-                let there = self.find(path)?;
+                let key = Key::new(path.name());
+                let there = self.find(path, &key)?;
                 if there.as_ref().is_some_and(|found| found.dir) {
                     return Err(damage(path, "a directory is in the way"));
                 }
@@ -126,7 +127,7 @@ impl Writer {
                         return Err(damage(path, "its content was not handed over"));
                     }
                 }
-                self.put(path, *oid, attrs, there.is_some())
+                self.put(path, &key, *oid, attrs, there.is_some())
             }
             Op::Rename { from, to } => self.rename(from, to),
             Op::Remove { path } => self.remove(path, false),
@@ -255,71 +256,53 @@ impl Writer {
         Ok(node)
     }
 
-    fn find(&mut self, path: &TreePath) -> Result<Option<super::trie::Found>, HistoryError> {
-        let parent = path
-            .parent()
-            .ok_or_else(|| damage(path, "it is the root"))?;
-        let mut node = &mut self.root;
-        for part in parent.components() {
-            node = node
-                .subdir(&self.pending, &Key::new(part), false)?
-                .ok_or_else(|| damage(path, "its parent directory is missing"))?;
-        }
-        node.find(&self.pending, &Key::new(path.name()))
+    // Of the following, `key` is the path's last part.
+
+    fn find(&mut self, path: &TreePath, key: &Key) -> Result<Option<Found>, HistoryError> {
+        parent(&mut self.root, &self.pending, path, false)?.find(&self.pending, key)
     }
 
     fn insert(
         &mut self,
         path: &TreePath,
+        key: &Key,
         hidden: Vec<u8>,
         value: Value,
     ) -> Result<(), HistoryError> {
-        let mut node = &mut self.root;
-        for part in path.parent().unwrap_or_default().components() {
-            node = node
-                .subdir(&self.pending, &Key::new(part), true)?
-                .ok_or_else(|| damage(path, "its parent directory is missing"))?;
-        }
-        node.insert(&self.pending, &Key::new(path.name()), hidden, value)
+        let node = parent(&mut self.root, &self.pending, path, true)?;
+        node.insert(&self.pending, key, hidden, value)
     }
 
-    fn take(
-        &mut self,
-        path: &TreePath,
-    ) -> Result<Option<(super::trie::Found, Value)>, HistoryError> {
-        let mut node = &mut self.root;
-        for part in path.parent().unwrap_or_default().components() {
-            node = node
-                .subdir(&self.pending, &Key::new(part), true)?
-                .ok_or_else(|| damage(path, "its parent directory is missing"))?;
-        }
-        node.remove(&self.pending, &Key::new(path.name()))
+    fn take(&mut self, path: &TreePath, key: &Key) -> Result<Option<(Found, Value)>, HistoryError> {
+        parent(&mut self.root, &self.pending, path, true)?.remove(&self.pending, key)
     }
 
     /// Replaces a file's entry in place. The new name has the old one's identity, so leaf and shape stay.
-    fn replace(&mut self, path: &TreePath, hidden: Vec<u8>, oid: Oid) -> Result<(), HistoryError> {
-        let mut node = &mut self.root;
-        for part in path.parent().unwrap_or_default().components() {
-            node = node
-                .subdir(&self.pending, &Key::new(part), true)?
-                .ok_or_else(|| damage(path, "its parent directory is missing"))?;
-        }
-        node.replace(&self.pending, &Key::new(path.name()), hidden, oid)?;
+    fn replace(
+        &mut self,
+        path: &TreePath,
+        key: &Key,
+        hidden: Vec<u8>,
+        oid: Oid,
+    ) -> Result<(), HistoryError> {
+        let node = parent(&mut self.root, &self.pending, path, true)?;
+        node.replace(&self.pending, key, hidden, oid)?;
         Ok(())
     }
 
     fn put(
         &mut self,
         path: &TreePath,
+        key: &Key,
         oid: Oid,
         attrs: &Attrs,
         there: bool,
     ) -> Result<(), HistoryError> {
         let hidden = hidden::encode(path.name(), attrs);
         let done = if there {
-            self.replace(path, hidden, oid)
+            self.replace(path, key, hidden, oid)
         } else {
-            self.insert(path, hidden, Value::File(oid))
+            self.insert(path, key, hidden, Value::File(oid))
         };
         self.guard(done)?;
         if let (Some(uid), Some(folder)) = (attrs.uid, path.folder()) {
@@ -332,13 +315,20 @@ impl Writer {
     }
 
     fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<(), HistoryError> {
+        let key = Key::new(from.name());
         let source = self
-            .find(from)?
+            .find(from, &key)?
             .ok_or_else(|| damage(from, "there is nothing to rename"))?;
         if from == to {
             return Ok(());
         }
-        let target = self.find(to)?;
+        let is_one = name::identity(from.name()) == name::identity(to.name());
+        let to_key = if is_one {
+            key.renamed(to.name())
+        } else {
+            Key::new(to.name())
+        };
+        let target = self.find(to, &to_key)?;
         if source.dir {
             if to.is_within(from) {
                 return Err(damage(from, "a directory cannot be renamed into itself"));
@@ -351,7 +341,7 @@ impl Writer {
                     return Err(damage(to, "the directory to be replaced is not empty"));
                 }
             }
-            let done = self.move_dir(from, to);
+            let done = self.move_dir((from, &key), (to, &to_key));
             return self.guard(done);
         }
         if target.as_ref().is_some_and(|target| target.dir) {
@@ -359,48 +349,52 @@ impl Writer {
         }
         let (_, mut attrs) = hidden::decode(&source.hidden)
             .map_err(|bad| HistoryError::corrupt(source.oid, bad.to_string()))?;
-        if from.folder().is_none() || from.folder() != to.folder() {
+        let (is_beside, folder) = (from.is_beside(to), from.folder());
+        if folder.is_none() || (!is_beside && folder != to.folder()) {
             (attrs.uid, attrs.ext) = Default::default();
         }
         let hidden = hidden::encode(to.name(), &attrs);
-        let done = self.move_file(from, to, target.is_some(), hidden, source.oid);
+        let done = if is_one && is_beside && target.is_none() {
+            self.replace(from, &key, hidden, source.oid)
+        } else {
+            let value = (hidden, source.oid);
+            self.move_file((from, &key), (to, &to_key), target.is_some(), value)
+        };
         self.guard(done)
     }
 
-    fn move_dir(&mut self, from: &TreePath, to: &TreePath) -> Result<(), HistoryError> {
+    fn move_dir(
+        &mut self,
+        (from, from_key): (&TreePath, &Key),
+        (to, to_key): (&TreePath, &Key),
+    ) -> Result<(), HistoryError> {
         self.write_facts()?;
         self.facts.clear();
-        self.take(to)?;
-        if let Some((_, value)) = self.take(from)? {
-            self.insert(to, hidden::encode_plain(to.name()), value)?;
+        self.take(to, to_key)?;
+        if let Some((_, value)) = self.take(from, from_key)? {
+            self.insert(to, to_key, hidden::encode_plain(to.name()), value)?;
         }
         Ok(())
     }
 
     fn move_file(
         &mut self,
-        from: &TreePath,
-        to: &TreePath,
+        (from, from_key): (&TreePath, &Key),
+        (to, to_key): (&TreePath, &Key),
         replaces: bool,
-        hidden: Vec<u8>,
-        oid: Oid,
+        (hidden, oid): (Vec<u8>, Oid),
     ) -> Result<(), HistoryError> {
-        let flags_only = !replaces
-            && from.parent() == to.parent()
-            && name::identity(from.name()) == name::identity(to.name());
-        if flags_only {
-            return self.replace(from, hidden, oid);
-        }
-        self.take(from)?;
+        self.take(from, from_key)?;
         if replaces {
-            self.take(to)?;
+            self.take(to, to_key)?;
         }
-        self.insert(to, hidden, Value::File(oid))
+        self.insert(to, to_key, hidden, Value::File(oid))
     }
 
     fn remove(&mut self, path: &TreePath, dir: bool) -> Result<(), HistoryError> {
+        let key = Key::new(path.name());
         let found = self
-            .find(path)?
+            .find(path, &key)?
             .ok_or_else(|| damage(path, "there is nothing to remove"))?;
         if found.dir != dir {
             return Err(damage(
@@ -419,27 +413,29 @@ impl Writer {
             self.write_facts()?;
             self.facts.clear();
         }
-        let done = self.take(path).map(|_| ());
+        let done = self.take(path, &key).map(|_| ());
         self.guard(done)
     }
 
     fn mkdir(&mut self, path: &TreePath) -> Result<(), HistoryError> {
-        if self.find(path)?.is_some() {
+        let key = Key::new(path.name());
+        if self.find(path, &key)?.is_some() {
             return Err(damage(path, "it exists already"));
         }
         let hidden = hidden::encode_plain(path.name());
-        let done = self.insert(path, hidden, Value::Node(Box::new(Node::empty())));
+        let done = self.insert(path, &key, hidden, Value::Node(Box::new(Node::empty())));
         self.guard(done)
     }
 
     fn set_attrs(&mut self, path: &TreePath, attrs: &Attrs) -> Result<(), HistoryError> {
+        let key = Key::new(path.name());
         let found = self
-            .find(path)?
+            .find(path, &key)?
             .ok_or_else(|| damage(path, "there is no such file"))?;
         if found.dir {
             return Err(damage(path, "it is a directory"));
         }
-        self.put(path, found.oid, attrs, true)
+        self.put(path, &key, found.oid, attrs, true)
     }
 
     fn set_mailbox(&mut self, folder: &TreePath, facts: &MailboxFacts) -> Result<(), HistoryError> {
@@ -447,6 +443,26 @@ impl Writer {
         self.facts.set(folder, facts);
         Ok(())
     }
+}
+
+/// The directory that holds `path`, loaded; with `touch`, all on the way is about to change.
+fn parent<'a>(
+    root: &'a mut Node,
+    pending: &Pending,
+    path: &TreePath,
+    touch: bool,
+) -> Result<&'a mut Node, HistoryError> {
+    let mut node = root;
+    let mut parts = path.components();
+    if parts.next_back().is_none() {
+        return Err(damage(path, "it is the root"));
+    }
+    for part in parts {
+        node = node
+            .subdir(pending, &Key::new(part), touch)?
+            .ok_or_else(|| damage(path, "its parent directory is missing"))?;
+    }
+    Ok(node)
 }
 
 fn damage(path: &TreePath, reason: &'static str) -> HistoryError {

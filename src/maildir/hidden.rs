@@ -21,6 +21,7 @@
 //!
 //! Rejected: a side file of attributes per folder (its blob grows with the folder), `.gitattributes`, notes (a second tree).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::name;
@@ -56,7 +57,9 @@ pub struct BadHiddenName {
 /// The hidden name of a file.
 #[must_use]
 pub fn encode(visible: &[u8], attrs: &Attrs) -> Vec<u8> {
-    let mut hidden = encode_plain(visible);
+    let plain = escape(visible);
+    let mut hidden = Vec::with_capacity(plain.len() + 24);
+    hidden.extend_from_slice(&plain);
     let mut lead: &[u8] = b"%,";
     let mut field = |key: u8, value: &[u8]| {
         hidden.extend_from_slice(lead);
@@ -64,14 +67,15 @@ pub fn encode(visible: &[u8], attrs: &Attrs) -> Vec<u8> {
         hidden.extend_from_slice(value);
         lead = b",";
     };
+    let mut digits = [0; 20];
     if let Some(uid) = attrs.uid {
-        field(b'u', uid.to_string().as_bytes());
+        field(b'u', decimal(&mut digits, u64::from(uid)));
     }
     if name::delivery_time(visible) != Some(attrs.mtime) {
         field(b'm', attrs.mtime.to_string().as_bytes());
     }
     if name::claimed_size(visible) != Some(attrs.size) {
-        field(b's', attrs.size.to_string().as_bytes());
+        field(b's', decimal(&mut digits, attrs.size));
     }
     for (&key, value) in &attrs.ext {
         let mut escaped = Vec::with_capacity(value.len());
@@ -90,7 +94,16 @@ pub fn encode(visible: &[u8], attrs: &Attrs) -> Vec<u8> {
 /// The hidden name of a directory: the escaped name alone.
 #[must_use]
 pub fn encode_plain(visible: &[u8]) -> Vec<u8> {
+    escape(visible).into_owned()
+}
+
+/// As [`encode_plain`], without a copy where nothing is to be escaped.
+#[must_use]
+pub fn escape(visible: &[u8]) -> Cow<'_, [u8]> {
     let risky = risky_at(visible);
+    if risky.is_none() && !visible.iter().any(|&byte| byte == b'%' || byte == b'\\') {
+        return visible.into();
+    }
     let mut hidden = Vec::with_capacity(visible.len() + 8);
     for (at, &byte) in visible.iter().enumerate() {
         if byte == b'%' || byte == b'\\' || Some(at) == risky {
@@ -99,7 +112,7 @@ pub fn encode_plain(visible: &[u8]) -> Vec<u8> {
             hidden.push(byte);
         }
     }
-    hidden
+    hidden.into()
 }
 
 /// The visible name and the attributes of a file entry.
@@ -110,8 +123,7 @@ pub fn decode(hidden: &[u8]) -> Result<(Vec<u8>, Attrs), BadHiddenName> {
     let bad = || BadHiddenName {
         name: String::from_utf8_lossy(hidden).into_owned(),
     };
-    let cut = hidden.windows(2).position(|two| two == b"%,");
-    let (plain, fields) = match cut {
+    let (plain, fields) = match attributes_at(hidden) {
         Some(at) => (&hidden[..at], Some(&hidden[at + 2..])),
         None => (hidden, None),
     };
@@ -167,6 +179,31 @@ pub fn decode_plain(hidden: &[u8]) -> Result<Vec<u8>, BadHiddenName> {
         })
 }
 
+/// Where the attributes begin.
+fn attributes_at(hidden: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += hidden[at..].iter().position(|&byte| byte == b'%')?;
+        if hidden.get(at + 1) == Some(&b',') {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+/// The number as it is written.
+fn decimal(digits: &mut [u8; 20], number: u64) -> &[u8] {
+    let (mut at, mut rest) = (digits.len(), number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
 fn push_escape(out: &mut Vec<u8>, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.extend_from_slice(&[
@@ -178,6 +215,9 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
 
 /// Undoes `%xx`; `None` where something else stands after a `%`.
 pub(super) fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
+    if !escaped.contains(&b'%') {
+        return Some(escaped.to_vec());
+    }
     let mut plain = Vec::with_capacity(escaped.len());
     let mut rest = escaped.iter();
     while let Some(&byte) = rest.next() {
@@ -206,15 +246,15 @@ fn risky_at(visible: &[u8]) -> Option<usize> {
         return matches!(byte, b'0'..=b'9' | b'a'..=b'f').then_some(0);
     }
     let first = visible.iter().position(u8::is_ascii)?;
-    let folded: Vec<u8> = visible
-        .iter()
-        .filter(|byte| byte.is_ascii())
-        .take(4)
-        .map(u8::to_ascii_lowercase)
-        .collect();
-    let short = matches!(folded.first(), Some(b'g' | b'~')) && visible.contains(&b'~');
-    let risky = folded.starts_with(b".git") || short;
-    (risky && visible[first] != b'%').then_some(first)
+    let risky = match visible[first] {
+        b'g' | b'G' | b'~' => visible.contains(&b'~'),
+        b'.' => {
+            let ascii = visible.iter().filter(|byte| byte.is_ascii());
+            ascii.take(4).map(u8::to_ascii_lowercase).eq(*b".git")
+        }
+        _ => false,
+    };
+    risky.then_some(first)
 }
 
 #[cfg(test)]

@@ -10,9 +10,6 @@
 //! folder is the unique name without the attributes that a program changes in a message's lifetime (`,u=`, `,a=`, `,U=`):
 //! two names of one identity are one message.
 
-/// Attributes in a name that may change while the message stays the same: Mailutils' UID and attribute set, mbsync's UID.
-const UNSTABLE: [&[u8]; 3] = [b",u=", b",a=", b",U="];
-
 /// Splits a file name into the unique name and the info after the colon (`None` where there is no colon).
 #[must_use]
 pub fn split(visible: &[u8]) -> (&[u8], Option<&[u8]>) {
@@ -59,13 +56,13 @@ pub fn flags(visible: &[u8]) -> &[u8] {
 #[must_use]
 pub fn identity(visible: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     let unique = unique(visible);
-    if !unique.windows(3).any(|three| UNSTABLE.contains(&three)) {
+    let mut parts = unique.split(|&byte| byte == b',').skip(1);
+    if !parts.any(is_unstable) {
         return unique.into();
     }
     let mut kept = Vec::with_capacity(unique.len());
     for (at, part) in unique.split(|&byte| byte == b',').enumerate() {
-        let unstable = at > 0 && UNSTABLE.iter().any(|key| part.starts_with(&key[1..]));
-        if !unstable {
+        if at == 0 || !is_unstable(part) {
             if at > 0 {
                 kept.push(b',');
             }
@@ -73,6 +70,11 @@ pub fn identity(visible: &[u8]) -> std::borrow::Cow<'_, [u8]> {
         }
     }
     kept.into()
+}
+
+/// Attributes that may change while the message stays the same: Mailutils' UID and attribute set, mbsync's UID.
+fn is_unstable(attribute: &[u8]) -> bool {
+    matches!(attribute, [b'u' | b'a' | b'U', b'=', ..])
 }
 
 /// `unique` with the given flags, as it is written in `cur/`: `UNIQUE:2,FLAGS`, letters sorted and each once.

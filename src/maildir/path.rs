@@ -67,8 +67,18 @@ impl TreePath {
         if self.is_root() {
             return None;
         }
-        let cut = self.0.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        Some(Self(self.0[..cut].to_vec()))
+        Some(Self(self.before_name().to_vec()))
+    }
+
+    fn before_name(&self) -> &[u8] {
+        let cut = self.0.iter().rposition(|&byte| byte == b'/');
+        &self.0[..cut.unwrap_or(0)]
+    }
+
+    /// Whether both are in one directory.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.before_name() == other.before_name()
     }
 
     /// The last component; empty for the root.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::entities::{Entity, Id};
 use super::settle::Message;
-use super::slots::{self, Place, Rec, Slot};
+use super::slots::{self, Place, Rec};
 use super::three_way::Settled;
 use crate::maildir::{Attrs, Content, Oid, Op, TreePath, name};
 
@@ -35,6 +35,21 @@ pub(super) fn ops(settled: &Settled, side: usize) -> Vec<Op> {
     edits.ops.append(&mut later.new);
     edits.facts();
     edits.ops
+}
+
+/// What becomes of a folder's directories.
+struct Home {
+    folder: Id,
+    is_host: bool,
+    /// For each [`Place`]: whether the directory stays, and where it is while files are removed.
+    containers: [Option<(bool, TreePath)>; 2],
+}
+
+impl Home {
+    fn has(&self, place: Place) -> bool {
+        let container = &self.containers[place as usize];
+        container.as_ref().is_some_and(|(is_host, _)| *is_host)
+    }
 }
 
 /// Operations that wait until directories are in place.
@@ -152,25 +167,32 @@ impl<'a> Edits<'a> {
                 targets[message.slot] = Some(message);
             }
         }
+        // Slots of one folder are beside each other.
+        let mut home: Option<Home> = None;
         for (id, slot) in self.settled.slots.iter().enumerate() {
+            let home = match home.take().filter(|home| home.folder == slot.folder) {
+                Some(known) => home.insert(known),
+                None => home.insert(self.home(slot.folder)),
+            };
             let recs = &slot.sides[self.side];
             let target = targets[id];
             let is_alone = slots::is_alone(&self.settled.slots, id);
             let stays = target.is_some_and(|message| {
                 is_alone
-                    && self.is_host(slot.folder)
-                    && self.has_container(slot.folder, message.place)
+                    && home.is_host
+                    && home.has(message.place)
                     && *name::identity(&message.name) == *slot.identity
             });
             for (at, rec) in recs.iter().enumerate() {
-                let stays = stays && at == 0 && self.has_container(slot.folder, rec.place);
-                if !stays {
-                    self.remove_message(slot, rec);
+                let stays = stays && at == 0 && home.has(rec.place);
+                if !stays && let Some((_, dir)) = &home.containers[rec.place as usize] {
+                    let path = dir.join(&rec.name);
+                    self.ops.push(Op::Remove { path });
                 }
             }
             let Some(message) = target else { continue };
             match recs.first() {
-                Some(rec) if stays && self.has_container(slot.folder, rec.place) => {
+                Some(rec) if stays && home.has(rec.place) => {
                     change(message, rec, later);
                 }
                 _ => later
@@ -180,15 +202,15 @@ impl<'a> Edits<'a> {
         }
     }
 
-    fn has_container(&self, folder: Id, place: Place) -> bool {
-        let container = self.containers.get(&(folder, place));
-        container.is_some_and(|&id| self.is_host(id))
-    }
-
-    fn remove_message(&mut self, slot: &Slot, rec: &Rec) {
-        if let Some(&container) = self.containers.get(&(slot.folder, rec.place)) {
-            let path = self.path_now(container).join(&rec.name);
-            self.ops.push(Op::Remove { path });
+    fn home(&self, folder: Id) -> Home {
+        let container = |place: Place| {
+            let &id = self.containers.get(&(folder, place))?;
+            Some((self.is_host(id), self.path_now(id)))
+        };
+        Home {
+            folder,
+            is_host: self.is_host(folder),
+            containers: [Place::Cur, Place::New].map(container),
         }
     }
 

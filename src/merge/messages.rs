@@ -152,13 +152,17 @@ impl Case<'_> {
             &self.said(id, 0, left),
             &self.said(id, 1, right),
         );
-        let unique = |rec: &Rec| name::unique(&rec.name).to_vec();
-        let info = |rec: &Rec| opaque_info(&rec.name);
+        fn unique(rec: &Rec) -> &[u8] {
+            name::unique(&rec.name)
+        }
+        fn info(rec: &Rec) -> Option<&[u8]> {
+            opaque_info(&rec.name)
+        }
         Out {
             folder: slot.folder,
             place: left.place.min(right.place),
-            unique: three_way(base.map(unique), unique(left), unique(right)),
-            info: three_way(base.map(info), info(left), info(right)),
+            unique: three_way(base.map(unique), unique(left), unique(right)).to_vec(),
+            info: three_way(base.map(info), info(left), info(right)).map(<[u8]>::to_vec),
             marks: said.marks,
             shown: said.shown,
             oid: slot.oid,
@@ -211,7 +215,7 @@ impl Case<'_> {
             folder: self.slots[id].folder,
             place: rec.place,
             unique: name::unique(&rec.name).to_vec(),
-            info: opaque_info(&rec.name),
+            info: opaque_info(&rec.name).map(<[u8]>::to_vec),
             marks: said.marks,
             shown: said.shown,
             oid: self.slots[id].oid,
@@ -346,9 +350,9 @@ impl Said {
 }
 
 /// What follows the colon where it is not `2,` and letters: nobody knows its parts, so it is merged whole.
-fn opaque_info(visible: &[u8]) -> Option<Vec<u8>> {
+fn opaque_info(visible: &[u8]) -> Option<&[u8]> {
     let info = name::split(visible).1?;
-    (!info.starts_with(b"2,")).then(|| info.to_vec())
+    (!info.starts_with(b"2,")).then_some(info)
 }
 
 /// A value that only one side changed is that side's; of two different changes the greater stays.

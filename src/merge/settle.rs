@@ -1,13 +1,15 @@
 //! Settles each folder of the merged tree: which entities are one folder now, its facts, the UIDs and names of its messages.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::conflict::Conflict;
 use super::entities::{Entity, Id};
 use super::facts;
 use super::flags::Marks;
 use super::keywords;
-use super::messages::{Merged, Out, three_way};
+use super::messages::{Out, three_way};
 use super::names;
 use super::slots::{Place, Slot, SlotId};
 use super::uids::{self, Claim, View};
@@ -16,7 +18,7 @@ use crate::maildir::{Attrs, MailboxFacts, Oid, TreePath, hidden, name};
 /// A message where it is after the merge.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Message {
-    pub(super) folder: TreePath,
+    pub(super) folder: Rc<TreePath>,
     pub(super) place: Place,
     pub(super) name: Vec<u8>,
     pub(super) oid: Oid,
@@ -45,11 +47,12 @@ pub(super) struct Group<'a> {
     pub(super) path: TreePath,
     /// The entities that are this folder now, by their keys.
     pub(super) members: Vec<Id>,
-    /// Its messages, as places in `merged.outs`.
-    pub(super) outs: Vec<usize>,
+    /// Those of them that have messages.
+    pub(super) mailed: BTreeSet<Id>,
+    /// Its messages.
+    pub(super) outs: Vec<Out>,
     pub(super) entities: &'a [Entity],
     pub(super) slots: &'a [Slot],
-    pub(super) merged: &'a Merged,
     /// The greatest UID among the messages of a folder that differ, on each side.
     pub(super) highest: &'a BTreeMap<Id, [u32; 2]>,
 }
@@ -64,12 +67,13 @@ struct Candidate {
 impl Group<'_> {
     /// Settles it. `deleted` tells the UIDNEXT of a folder on a side that has deleted it, if it is known.
     pub(super) fn settle<E>(
-        &self,
+        mut self,
         conflicts: &mut Vec<Conflict>,
         mut deleted: impl FnMut(usize, u32) -> Result<Option<u32>, E>,
     ) -> Result<Folder, E> {
         let (views, at) = self.views(&mut deleted)?;
-        let mut candidates = self.candidates(&views, &at);
+        let outs = std::mem::take(&mut self.outs);
+        let mut candidates = candidates(outs, &views, &at);
         self.tell_apart(&mut candidates, conflicts);
         let claims: Vec<Claim> = candidates.iter().map(Candidate::claim).collect();
         let given = uids::rule_u(&views, &claims);
@@ -105,13 +109,14 @@ impl Group<'_> {
                 name: name.clone(),
             }));
         }
+        let folder = Rc::new(self.path.clone());
         let mut messages = Vec::with_capacity(candidates.len());
         for (candidate, uid) in candidates.into_iter().zip(given.uids) {
             let mut out = candidate.out;
             let letters = out.letters(table);
             let name = names::render(&out, &self.slots[out.slot], &letters);
             messages.push(Message {
-                folder: self.path.clone(),
+                folder: Rc::clone(&folder),
                 place: out.place,
                 name,
                 oid: out.oid,
@@ -130,11 +135,9 @@ impl Group<'_> {
     /// Whether a member was deleted on one side and is back only as a directory of others.
     fn is_bare(&self, id: Id) -> bool {
         let entity = &self.entities[id];
-        let has_mail = || {
-            let mut outs = self.outs.iter().map(|&at| self.merged.outs[at].folder);
-            outs.any(|folder| folder == id)
-        };
-        entity.base.is_some() && entity.sides.iter().any(Option::is_none) && !has_mail()
+        entity.base.is_some()
+            && entity.sides.iter().any(Option::is_none)
+            && !self.mailed.contains(&id)
     }
 
     /// All views of the folder, and the first of each member's two.
@@ -203,40 +206,23 @@ impl Group<'_> {
         issued == 0 || validity <= issued
     }
 
-    fn candidates(&self, views: &[View], at: &BTreeMap<Id, usize>) -> Vec<Candidate> {
-        let outs = self.outs.iter().map(|&at| &self.merged.outs[at]);
-        outs.map(|out| {
-            let mut uids = vec![None; views.len()];
-            if let Some(&first) = at.get(&out.folder) {
-                uids[first] = out.uids[0];
-                uids[first + 1] = out.uids[1];
-            }
-            Candidate {
-                out: out.clone(),
-                uids,
-                derived: false,
-            }
-        })
-        .collect()
-    }
-
     /// Gives messages of one identity different names; what is the same message becomes one.
     fn tell_apart(&self, candidates: &mut Vec<Candidate>, conflicts: &mut Vec<Conflict>) {
-        let mut all: Vec<((Vec<u8>, Oid), Candidate)> = std::mem::take(candidates)
-            .into_iter()
-            .map(|candidate| (candidate.key(), candidate))
-            .collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut last_key: Option<(Vec<u8>, Oid)> = None;
+        let mut all = std::mem::take(candidates);
+        all.sort_by(|a, b| a.key().cmp(&b.key()));
+        candidates.reserve(all.len());
         let mut renamed = Vec::new();
-        for (key, mut candidate) in all {
-            let taken = last_key.as_ref().filter(|last| last.0 == key.0);
-            match candidates.last_mut() {
-                Some(last) if taken == Some(&key) => last.join(candidate),
-                _ if taken.is_none() => {
-                    candidates.push(candidate);
-                    last_key = Some(key);
+        for mut candidate in all {
+            let (is_taken, is_same) = match candidates.last() {
+                Some(last) => {
+                    let (last, own) = (last.key(), candidate.key());
+                    (last.0 == own.0, last == own)
                 }
+                None => (false, false),
+            };
+            match candidates.last_mut() {
+                Some(last) if is_same => last.join(candidate),
+                _ if !is_taken => candidates.push(candidate),
                 _ => {
                     candidate.out.unique = names::derive(&candidate.out.unique, candidate.out.oid);
                     candidate.derived = true;
@@ -245,12 +231,12 @@ impl Group<'_> {
             }
         }
         for candidate in renamed {
-            let key = candidate.key();
             let path = self
                 .path
                 .join(candidate.out.place.name())
                 .join(&candidate.out.unique);
             conflicts.push(Conflict::SameName { path });
+            let key = candidate.key();
             match candidates.iter_mut().find(|known| known.key() == key) {
                 Some(known) => known.join(candidate),
                 None => candidates.push(candidate),
@@ -304,17 +290,34 @@ impl Out {
     }
 }
 
+/// All messages of a folder, with their UIDs in its views; `at` tells the first of each member's two.
+fn candidates(outs: Vec<Out>, views: &[View], at: &BTreeMap<Id, usize>) -> Vec<Candidate> {
+    let all = outs.into_iter().map(|out| {
+        let mut uids = vec![None; views.len()];
+        if let Some(&first) = at.get(&out.folder) {
+            uids[first] = out.uids[0];
+            uids[first + 1] = out.uids[1];
+        }
+        Candidate {
+            out,
+            uids,
+            derived: false,
+        }
+    });
+    all.collect()
+}
+
 impl Candidate {
-    fn key(&self) -> (Vec<u8>, Oid) {
-        (name::identity(&self.out.unique).into_owned(), self.out.oid)
+    fn key(&self) -> (Cow<'_, [u8]>, Oid) {
+        (name::identity(&self.out.unique), self.out.oid)
     }
 
-    fn claim(&self) -> Claim {
+    fn claim(&self) -> Claim<'_> {
         let out = &self.out;
         let time = name::delivery_time(&out.unique).unwrap_or(out.attrs.mtime);
         Claim {
-            uids: self.uids.clone(),
-            order: (time, out.oid.as_bytes().to_vec(), out.unique.clone()),
+            uids: &self.uids,
+            order: (time, out.oid, &out.unique),
         }
     }
 

@@ -4,6 +4,7 @@
 //! other content. Several files of one identity and content are one message; the first of them speaks for all.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::entities::{Entity, Id};
 use super::source::{MergeError, RawEntry, Trees};
@@ -41,8 +42,44 @@ pub(super) struct Rec {
     pub(super) attrs: Attrs,
 }
 
-/// Files of one message in one tree, the one that speaks for it first. Nearly always none or one.
-pub(super) type Recs = Vec<Rec>;
+/// Files of one message in one tree, the one that speaks for it first. Nearly always none or one, which then is what other trees have too.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recs {
+    first: Option<Rc<Rec>>,
+    /// Ordered, like it, by place and name.
+    more: Vec<Rc<Rec>>,
+}
+
+impl Recs {
+    pub(super) fn first(&self) -> Option<&Rec> {
+        self.first.as_deref()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Rec> {
+        self.first.iter().chain(&self.more).map(|rec| &**rec)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn add(&mut self, rec: Rc<Rec>) {
+        fn key(rec: &Rec) -> (Place, &[u8]) {
+            (rec.place, &rec.name)
+        }
+        let Some(first) = &mut self.first else {
+            self.first = Some(rec);
+            return;
+        };
+        let rec = if key(&rec) < key(first) {
+            std::mem::replace(first, rec)
+        } else {
+            rec
+        };
+        let at = self.more.partition_point(|other| key(other) <= key(&rec));
+        self.more.insert(at, rec);
+    }
+}
 
 /// One message of one folder.
 #[derive(Clone, Debug)]
@@ -65,11 +102,11 @@ impl Slot {
         self.base.first()
     }
 
-    fn add(&mut self, rec: Rec, into: [bool; 3]) {
+    fn add(&mut self, rec: &Rc<Rec>, into: [bool; 3]) {
         let [left, right] = &mut self.sides;
         for (recs, into) in [&mut self.base, left, right].into_iter().zip(into) {
             if into {
-                recs.push(rec.clone());
+                recs.add(Rc::clone(rec));
             }
         }
     }
@@ -80,7 +117,7 @@ struct File {
     folder: Id,
     identity: Vec<u8>,
     oid: Oid,
-    rec: Rec,
+    rec: Rc<Rec>,
     /// Whether the base and each side have it.
     into: [bool; 3],
 }
@@ -99,7 +136,7 @@ pub(super) fn find<T: Trees>(entities: &[Entity]) -> Result<Vec<Slot>, MergeErro
                 folder,
                 identity: name::identity(&name).into_owned(),
                 oid: raw.oid,
-                rec: Rec { place, name, attrs },
+                rec: Rc::new(Rec { place, name, attrs }),
                 into,
             });
             Ok(())
@@ -113,36 +150,24 @@ pub(super) fn find<T: Trees>(entities: &[Entity]) -> Result<Vec<Slot>, MergeErro
             }
         }
     }
-    let order = order(&files);
-    let mut files: Vec<Option<File>> = files.into_iter().map(Some).collect();
     let mut slots: Vec<Slot> = Vec::new();
-    for at in order {
-        let Some(file) = files[at].take() else {
-            continue;
-        };
+    for at in order(&files) {
+        let file = &mut files[at];
         let is_same = |slot: &&mut Slot| {
             slot.folder == file.folder && slot.oid == file.oid && slot.identity == file.identity
         };
         match slots.last_mut().filter(is_same) {
-            Some(slot) => slot.add(file.rec, file.into),
+            Some(slot) => slot.add(&file.rec, file.into),
             None => {
                 let mut slot = Slot {
                     folder: file.folder,
-                    identity: file.identity,
+                    identity: std::mem::take(&mut file.identity),
                     oid: file.oid,
-                    base: Vec::new(),
-                    sides: [Vec::new(), Vec::new()],
+                    base: Recs::default(),
+                    sides: Default::default(),
                 };
-                slot.add(file.rec, file.into);
+                slot.add(&file.rec, file.into);
                 slots.push(slot);
-            }
-        }
-    }
-    for slot in &mut slots {
-        let [left, right] = &mut slot.sides;
-        for recs in [&mut slot.base, left, right] {
-            if recs.len() > 1 {
-                recs.sort_by(|a, b| (a.place, &a.name).cmp(&(b.place, &b.name)));
             }
         }
     }

@@ -6,7 +6,7 @@ use super::conflict::Conflict;
 use super::edits;
 use super::entities::{self, Entity, Id, Whole};
 use super::known;
-use super::messages::{self, Merged, Note};
+use super::messages::{self, Merged, Note, Out};
 use super::moves;
 use super::others::{self, Other, Placed};
 use super::places::{self, Places};
@@ -130,18 +130,19 @@ fn settle<T: Trees>(
         conflicts.extend(notes(&entities, &slots, &merged, &paths));
 
         let highest = highest(&slots);
-        let mut outs: BTreeMap<Id, Vec<usize>> = BTreeMap::new();
-        for (at, out) in merged.outs.iter().enumerate() {
-            outs.entry(out.folder).or_default().push(at);
+        let mut outs: BTreeMap<Id, Vec<Out>> = BTreeMap::new();
+        for out in merged.outs {
+            outs.entry(out.folder).or_default().push(out);
         }
         let mut folders = Vec::new();
         for (path, members) in groups {
-            let outs: Vec<usize> = members
-                .iter()
-                .filter_map(|id| outs.get(id))
-                .flatten()
-                .copied()
-                .collect();
+            let (mut mailed, mut own) = (BTreeSet::new(), Vec::new());
+            for id in &members {
+                if let Some(outs) = outs.remove(id) {
+                    mailed.insert(*id);
+                    own.extend(outs);
+                }
+            }
             if members.iter().all(|&id| entities[id].is_container()) {
                 continue;
             }
@@ -152,10 +153,10 @@ fn settle<T: Trees>(
             let group = Group {
                 path: path.clone(),
                 members,
-                outs,
+                mailed,
+                outs: own,
                 entities: &entities,
                 slots: &slots,
-                merged: &merged,
                 highest: &highest,
             };
             let folder = group

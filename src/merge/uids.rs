@@ -21,6 +21,8 @@
 //! descendants. A greater UIDVALIDITY continues everything. That covers two messages that got one UID on two sides, a UID given on a cut-off node to a
 //! message that a merge renumbers elsewhere, and UIDs expunged on one side and in use on another: the side that expunged it has UIDNEXT above it.
 
+use crate::maildir::Oid;
+
 /// A folder's UID facts as one side shows them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct View {
@@ -31,15 +33,15 @@ pub struct View {
 }
 
 /// The order in which messages get new UIDs: delivery time, blob id, unique name.
-pub type Order = (i64, Vec<u8>, Vec<u8>);
+pub type Order<'a> = (i64, Oid, &'a [u8]);
 
 /// One message as Rule U sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Claim {
+pub struct Claim<'a> {
     /// Its UID in each view; `None` where the view gives it none or does not have it.
-    pub uids: Vec<Option<u32>>,
+    pub uids: &'a [Option<u32>],
     /// Its place among those that get new UIDs.
-    pub order: Order,
+    pub order: Order<'a>,
 }
 
 /// What Rule U says of one folder.
@@ -107,7 +109,7 @@ fn keep(views: &[View], counts: &[bool], claim: &Claim) -> Option<u32> {
     let counting = || {
         views
             .iter()
-            .zip(&claim.uids)
+            .zip(claim.uids)
             .zip(counts)
             .filter(|(_, counts)| **counts)
             .map(|(view, _)| view)
@@ -121,30 +123,36 @@ fn keep(views: &[View], counts: &[bool], claim: &Claim) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::maildir::HashKind;
 
     fn view(validity: u32, next: u32) -> View {
         View { validity, next }
     }
 
-    fn claim(time: i64, uids: &[u32]) -> Claim {
-        Claim {
-            uids: uids.iter().map(|&uid| (uid > 0).then_some(uid)).collect(),
-            order: (time, Vec::new(), Vec::new()),
-        }
+    type Sketch = (i64, Vec<Option<u32>>);
+
+    fn claim(time: i64, uids: &[u32]) -> Sketch {
+        let uids = uids.iter().map(|&uid| (uid > 0).then_some(uid));
+        (time, uids.collect())
     }
 
-    fn given(views: &[View], claims: &[Claim]) -> (View, Vec<u32>) {
-        let forth = rule_u(views, claims);
+    fn rule(views: &[View], sketches: &[Sketch]) -> Given {
+        let claims = sketches.iter().map(|(time, uids)| Claim {
+            uids,
+            order: (*time, Oid::null(HashKind::Sha1), b""),
+        });
+        rule_u(views, &claims.collect::<Vec<Claim>>())
+    }
+
+    fn given(views: &[View], claims: &[Sketch]) -> (View, Vec<u32>) {
+        let forth = rule(views, claims);
         // The order of the sides does not matter.
         let views: Vec<View> = views.iter().rev().copied().collect();
-        let claims: Vec<Claim> = claims
-            .iter()
-            .map(|claim| Claim {
-                uids: claim.uids.iter().rev().copied().collect(),
-                order: claim.order.clone(),
-            })
-            .collect();
-        assert_eq!(rule_u(&views, &claims), forth);
+        let mut claims = claims.to_vec();
+        for (_, uids) in &mut claims {
+            uids.reverse();
+        }
+        assert_eq!(rule(&views, &claims), forth);
         let uids = forth.uids.iter().map(|uid| uid.unwrap_or(0)).collect();
         (forth.view, uids)
     }
