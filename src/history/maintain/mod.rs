@@ -6,7 +6,8 @@
 //! Rules:
 //! - **Geometric**: sorted by size, every pack is at least twice as large as all smaller ones together. What breaks the rule
 //!   is merged, once [`limits::MERGE_MIN`] packs have gathered, or [`limits::MERGE_MIN_AT_REST`] in a store at rest. So an object is copied a logarithmic
-//!   number of times in its life, and the number of packs is logarithmic too.
+//!   number of times in its life, and the number of packs is logarithmic too. Packs that were not merged yet go first, by themselves: they shrink to an
+//!   eighth, and by their sizes of before every round would rewrite what is there.
 //! - **Nothing is dropped**, reachable or not, and nothing is recompressed.
 //! - **New before old**: the merged pack is synced and in place before the first old one goes. A reader that has an old one open keeps
 //!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss). But `git fsck` opens
@@ -26,6 +27,7 @@ mod sources;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -67,6 +69,8 @@ struct Candidate {
     stem: PathBuf,
     bytes: u64,
     modified: SystemTime,
+    /// It says it is older than its file: maintenance made it.
+    was_merged: bool,
 }
 
 /// A pack whose objects are all in another one.
@@ -124,6 +128,35 @@ impl Maintainer {
     /// # Errors
     /// I/O errors, damaged packs (which are left as they are); the repository is unharmed.
     pub fn run(&mut self, how: Maintenance) -> Result<Report, HistoryError> {
+        let least = match how {
+            Maintenance::Geometric => limits::MERGE_MIN,
+            Maintenance::AtRest => limits::MERGE_MIN_AT_REST,
+            Maintenance::Full => return self.merge_some(|all| all.len(), 1, false),
+        };
+        let fresh = self.merge_some(geometric, least, true)?;
+        if fresh.merged == 0 {
+            return Ok(fresh);
+        }
+        let then = self.merge_some(geometric, 2, false)?;
+        Ok(Report {
+            packs_before: fresh.packs_before,
+            packs_after: then.packs_after,
+            merged: fresh.merged + then.merged,
+            objects: fresh.objects + then.objects,
+            new_deltas: fresh.new_deltas + then.new_deltas,
+            bytes_before: fresh.bytes_before + then.bytes_before,
+            bytes_after: fresh.bytes_after + then.bytes_after,
+        })
+    }
+
+    /// Merges as many of the smallest packs as `count` says, if they are at least so many; with `fresh`, of these those alone that were not merged before,
+    /// if they are at least so many.
+    fn merge_some(
+        &mut self,
+        count: impl Fn(&[Candidate]) -> usize,
+        least: usize,
+        fresh: bool,
+    ) -> Result<Report, HistoryError> {
         self.sweep()?;
         let dir = self.repo.pack_dir();
         let mut candidates = candidates(&dir)?;
@@ -137,16 +170,16 @@ impl Maintainer {
             ..Report::default()
         };
         candidates.sort_by_key(|candidate| candidate.bytes);
-        let (merged, least) = match how {
-            Maintenance::Geometric => (geometric(&candidates), limits::MERGE_MIN),
-            Maintenance::AtRest => (geometric(&candidates), limits::MERGE_MIN_AT_REST),
-            Maintenance::Full => (candidates.len(), 1),
-        };
-        if merged < least {
+        let wanted = count(&candidates);
+        if wanted < least {
             return Ok(report);
         }
-        candidates.truncate(merged);
+        candidates.truncate(wanted);
+        if fresh && candidates.iter().filter(|old| !old.was_merged).count() >= least {
+            candidates.retain(|old| !old.was_merged);
+        }
         candidates.reverse();
+        let merged = candidates.len();
         report.merged = merged;
         report.bytes_before = candidates.iter().map(|candidate| candidate.bytes).sum();
         let made = merge(&self.repo, &dir, &candidates, &mut report)?;
@@ -223,6 +256,7 @@ fn candidates(dir: &Path) -> Result<Vec<Candidate>, HistoryError> {
                 stem,
                 bytes: pack.len() + index.len(),
                 modified: pack.modified().unwrap_or_else(|_| SystemTime::now()),
+                was_merged: pack.mtime() < pack.ctime(),
             }),
             // Somebody is removing it.
             _ => continue,
