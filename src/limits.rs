@@ -103,6 +103,10 @@ pub const DELTA_LEVEL: u32 = 9;
 /// Packs that gather before maintenance merges them under load: fewer would copy the same objects too often, more would slow lookups.
 pub const MERGE_MIN: usize = 8;
 
+/// Merged packs that stay beside their successors at most, whatever their grace: each one costs every process of git that a push starts, and each look
+/// for an object that is not there, some 30 µs.
+pub const RETIRED_MOST: usize = 24;
+
 /// The same once a store has come to rest. A lone commit is not merged at once, so that a quiet store does not copy its young packs with every mail;
 /// three packs not merged are what a look at the disk finds.
 pub const MERGE_MIN_AT_REST: usize = 4;
@@ -134,13 +138,16 @@ pub const GATHER: Duration = Duration::from_millis(100);
 pub const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
 
 /// Commits between two rounds of pack maintenance. Each commit is a pack of its own, and look-ups slow down with their number.
-pub const MAINTAIN_AFTER: usize = 24;
+pub const MAINTAIN_AFTER: usize = 8;
 
 /// Threads of an import: enough deliveries at once to share the journal's syncs, few enough for two processors.
 pub const IMPORT_THREADS: usize = 16;
 
 /// Most bytes of one push that a peer may send: a joining node's whole mailbox fits, an endless stream does not.
 pub const PUSH_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+
+/// After so many failures a peer is asked anew whether it takes many pushes over one connection: a plain git may have taken its place.
+pub const ASK_AGAIN: u32 = 8;
 
 /// First wait after a failed exchange with a peer: a restarting peer is back about so soon.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);

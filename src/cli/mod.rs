@@ -264,9 +264,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Check { store } => return check::run(&store),
         Command::Serve { node, store } => {
             let original = std::env::var_os("SSH_ORIGINAL_COMMAND");
-            let never = serve::serve(&node, store.as_deref(), original)
-                .map_err(|error| error.to_string())?;
-            match never {}
+            serve::serve(&node, store.as_deref(), original).map_err(|error| error.to_string())?;
         }
     }
     Ok(ExitCode::SUCCESS)

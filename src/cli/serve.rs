@@ -5,9 +5,9 @@
 //! restrict,command="mailbraid serve --node b --store /srv/mail.store" ssh-ed25519 AAAA… b
 //! ```
 //!
-//! ssh puts what the peer asked for into `SSH_ORIGINAL_COMMAND`. Of all that could stand there two forms are taken, `git-upload-pack 'PATH'` and
-//! `git-receive-pack 'PATH'` (also spelt `git upload-pack`), with PATH a store's repository; nothing of it reaches a shell or git's options. Git then does the work, with settings
-//! given through the environment, where the repository's own config cannot weaken them:
+//! ssh puts what the peer asked for into `SSH_ORIGINAL_COMMAND`. Of all that could stand there three forms are taken, `git-upload-pack 'PATH'`,
+//! `git-receive-pack 'PATH'` (also spelt `git upload-pack`) and `mailbraid-receive-pack 'PATH'`, with PATH a store's repository; nothing of it reaches a shell or git's options. The
+//! last is ours: [`crate::sync::receive_pack`]. For the others git does the work, with settings given through the environment, where the repository's own config cannot weaken them:
 //! - every ref but `refs/mailbraid/peers/NAME` is hidden from receive-pack, and git refuses to update a hidden ref;
 //! - objects are checked as `git fsck --strict` checks them, and stay in quarantine until they have passed;
 //! - input is bounded, and objects and refs are synced before the reply. A peer may delete its own ref, which takes nothing from us.
@@ -15,14 +15,18 @@
 //! What git cannot know (tree format, UID laws) is checked before the braid.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::history::Repo;
 use crate::limits;
+use crate::sync::connection::Service;
+use crate::sync::receive_pack::{self, ReceiveError};
 
 /// Why a peer was turned away.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Not called by ssh.
     #[error(
@@ -38,17 +42,14 @@ pub enum ServeError {
     /// A path that is no store's repository, or not the store this key may use.
     #[error("refused: {0} is no mailbraid store that this key may use")]
     Store(PathBuf),
+    /// A peer's pushes came to a bad end.
+    #[error(transparent)]
+    Pushes(#[from] Box<ReceiveError>),
     /// git is missing.
     #[error("cannot run git: {0}; install git")]
     Git(String),
 }
 
-/// The two services.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Service {
-    Upload,
-    Receive,
-}
 
 /// Whether a word may name a node: it becomes part of a ref's name and of a commit's trailer.
 #[must_use]
@@ -64,7 +65,7 @@ pub fn is_node_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
 }
 
-/// Serves one connection. Returns only where it failed: otherwise git has replaced the process.
+/// Serves one connection. For git's own services it returns only where it failed: otherwise git has replaced the process.
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -72,13 +73,16 @@ pub fn serve(
     node: &str,
     only: Option<&Path>,
     original: Option<OsString>,
-) -> Result<std::convert::Infallible, ServeError> {
+) -> Result<(), ServeError> {
     if !is_node_name(node) {
         return Err(ServeError::Node(node.to_owned()));
     }
     let original = original.ok_or(ServeError::NoCommand)?;
     let (service, path) = parse(original.to_str().ok_or(ServeError::Command)?)?;
     let repo = repository(&path, only)?;
+    if service == Service::Pushes {
+        return pushes(&repo, node).map_err(|why| ServeError::Pushes(Box::new(why)));
+    }
     let mut command = Command::new("git");
     let settings = settings(node);
     command.env("GIT_CONFIG_COUNT", settings.len().to_string());
@@ -97,9 +101,14 @@ pub fn serve(
     }
     match service {
         Service::Upload => command.args(["upload-pack", "--strict"]),
-        Service::Receive => command.arg("receive-pack"),
+        Service::Receive | Service::Pushes => command.arg("receive-pack"),
     };
     Err(ServeError::Git(command.arg(repo).exec().to_string()))
+}
+
+fn pushes(repo: &Path, node: &str) -> Result<(), ReceiveError> {
+    let repo = Repo::open(repo)?;
+    receive_pack::serve(&repo, node, io::stdin().lock(), io::stdout().lock()).map(drop)
 }
 
 fn settings(node: &str) -> Vec<(&'static str, String)> {
@@ -122,17 +131,16 @@ fn settings(node: &str) -> Vec<(&'static str, String)> {
 }
 
 fn parse(original: &str) -> Result<(Service, PathBuf), ServeError> {
-    let rest = original
-        .strip_prefix("git-")
-        .or_else(|| original.strip_prefix("git "));
-    let (service, argument) = rest
-        .and_then(|rest| rest.split_once(' '))
-        .ok_or(ServeError::Command)?;
-    let service = match service {
-        "upload-pack" => Service::Upload,
-        "receive-pack" => Service::Receive,
-        _ => return Err(ServeError::Command),
-    };
+    let services = [Service::Upload, Service::Receive, Service::Pushes];
+    let found = services.into_iter().find_map(|service| {
+        let command = service.command();
+        let rest = original.strip_prefix(command).or_else(|| {
+            let bare = original.strip_prefix("git ")?;
+            bare.strip_prefix(command.strip_prefix("git-")?)
+        });
+        Some((service, rest?.strip_prefix(' ')?))
+    });
+    let (service, argument) = found.ok_or(ServeError::Command)?;
     // git and gix quote the path for a shell; a quote within it would be '\'' and is not taken.
     let path = argument
         .strip_prefix('\'')
@@ -172,13 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_commands_are_taken() {
+    fn three_commands_are_taken() {
         for (text, service) in [
             ("git-upload-pack '/s/repo.git'", Service::Upload),
             ("git-receive-pack '/s/repo.git'", Service::Receive),
             ("git receive-pack /s/repo.git", Service::Receive),
+            ("mailbraid-receive-pack '/s/repo.git'", Service::Pushes),
         ] {
-            assert_eq!(parse(text), Ok((service, PathBuf::from("/s/repo.git"))));
+            assert_eq!(parse(text).unwrap(), (service, PathBuf::from("/s/repo.git")));
         }
         for text in [
             "",
@@ -192,8 +201,11 @@ mod tests {
             "git-receive-pack -c receive.fsckObjects=false '/s'",
             "git-receive-pack '/s/'\\''x'",
             "git-receive-pack s/repo.git",
+            "git mailbraid-receive-pack '/s'",
+            "mailbraid-receive-pack",
+            "mailbraid-receive-pack --help",
         ] {
-            assert_eq!(parse(text), Err(ServeError::Command), "{text}");
+            assert!(matches!(parse(text), Err(ServeError::Command)), "{text}");
         }
     }
 

@@ -1,13 +1,14 @@
-//! Packs from peers: what their refs name and we lack, over a connection that the caller has opened.
+//! Packs from peers: fetched, which is what their refs name and we lack, over a connection that the caller has opened; or pushed by them.
 //!
 //! Rules:
-//! - The connection speaks protocol V1, where the server names its refs at once: one exchange less than V2.
+//! - A fetch's connection speaks protocol V1, where the server names its refs at once: one exchange less than V2.
 //! - No ref is touched: what came has to be checked first. Until then the pack has a `.keep`, which goes with [`Received`].
 //! - The git library syncs nothing. Pack, index and directory are synced here, before anybody can refer to what they hold.
-//! - A server may claim any size for an object. Memory is taken up to [`limits::OBJECT_MAX`], not more.
+//! - A peer may claim any size for an object. Memory is taken up to [`limits::OBJECT_MAX`], not more.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -19,8 +20,10 @@ use super::{HistoryError, Repo, durable};
 use crate::limits;
 use crate::maildir::Oid;
 
-/// What a fetch brought. The pack is protected from `git gc` until this is dropped.
-#[derive(Debug)]
+type Written = gix::odb::pack::bundle::write::Outcome;
+
+/// What a fetch or a push brought. The pack is protected from `git gc` until this is dropped.
+#[derive(Debug, Default)]
 pub struct Received {
     /// The refs that were asked for, as the server has them.
     pub refs: BTreeMap<String, Oid>,
@@ -85,23 +88,10 @@ impl Repo {
             negotiator: gix::negotiate::Algorithm::Consecutive.into_negotiator(),
         };
         let mut written = None;
-        let options = gix::odb::pack::bundle::write::Options {
-            thread_limit: Some(1),
-            alloc_limit_bytes: Some(limits::OBJECT_MAX),
-            ..Default::default()
-        };
         let outcome = gix_protocol::fetch(
             &mut bargain,
             |pack, progress, interrupt| {
-                written = Some(gix::odb::pack::Bundle::write_to_directory(
-                    pack,
-                    Some(&self.pack_dir()),
-                    progress,
-                    interrupt,
-                    Some(self.git().objects),
-                    gix_kind(self.kind()),
-                    options,
-                )?);
+                written = Some(self.write_pack(pack, progress, interrupt)?);
                 Ok(true)
             },
             gix::progress::Discard,
@@ -122,26 +112,66 @@ impl Repo {
                 reject_shallow_remote: true,
             },
         );
-        let mut received = Received {
-            refs,
-            objects: 0,
-            keep: None,
+        let mut received = match written {
+            Some(written) => self.settle_pack(written)?,
+            None => Received::default(),
         };
-        if let Some(pack) = written {
-            received.keep = pack.keep_path;
-            received.objects = pack.index.num_objects;
-            for path in pack.data_path.iter().chain(&pack.index_path) {
-                File::open(path)
-                    .and_then(|file| file.sync_all())
-                    .map_err(HistoryError::io("sync", path))?;
-            }
-            durable::sync_dir(&self.pack_dir())?;
-        }
+        received.refs = refs;
         let outcome = outcome.map_err(HistoryError::git_chain("the fetch failed"))?;
         if outcome.is_none() {
             // Nothing was asked for, and the server waits for a word. If it does not hear it, it will notice that we are gone.
             let _ = gix_protocol::indicate_end_of_interaction(transport, false);
         }
+        Ok(received)
+    }
+
+    /// Takes a pack that a peer pushes, which may be thin. All objects are durable when it returns; as with [`Repo::fetch`] nothing refers to them yet.
+    ///
+    /// # Errors
+    /// [`HistoryError::Git`] where it breaks off, is damaged, or lacks the base of a delta; I/O errors.
+    pub fn take_pack(&self, pack: &mut dyn BufRead) -> Result<Received, HistoryError> {
+        let never = AtomicBool::new(false);
+        let written = self
+            .write_pack(pack, &mut gix::progress::Discard, &never)
+            .map_err(HistoryError::git_chain("the pack is damaged"))?;
+        self.settle_pack(written)
+    }
+
+    /// Stores a pack and its index. Nothing is synced.
+    fn write_pack(
+        &self,
+        pack: &mut dyn BufRead,
+        progress: &mut dyn gix::progress::DynNestedProgress,
+        interrupt: &AtomicBool,
+    ) -> gix::Result<Written> {
+        let options = gix::odb::pack::bundle::write::Options {
+            thread_limit: Some(1),
+            alloc_limit_bytes: Some(limits::OBJECT_MAX),
+            ..Default::default()
+        };
+        gix::odb::pack::Bundle::write_to_directory(
+            pack,
+            Some(&self.pack_dir()),
+            progress,
+            interrupt,
+            Some(self.git().objects),
+            gix_kind(self.kind()),
+            options,
+        )
+    }
+
+    fn settle_pack(&self, written: Written) -> Result<Received, HistoryError> {
+        let received = Received {
+            refs: BTreeMap::new(),
+            objects: written.index.num_objects,
+            keep: written.keep_path,
+        };
+        for path in written.data_path.iter().chain(&written.index_path) {
+            File::open(path)
+                .and_then(|file| file.sync_all())
+                .map_err(HistoryError::io("sync", path))?;
+        }
+        durable::sync_dir(&self.pack_dir())?;
         Ok(received)
     }
 

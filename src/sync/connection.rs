@@ -14,7 +14,7 @@ use std::time::Duration;
 use gix::bstr::ByteSlice as _;
 use gix::url::{ArgumentSafety as Safe, Scheme};
 use gix_transport::client::git::ConnectMode;
-use gix_transport::{Protocol, Service};
+use gix_transport::Protocol;
 
 use super::stream::{self, Patience, Reader, Traffic, Writer};
 use crate::limits;
@@ -22,6 +22,37 @@ use crate::maildir::HashKind;
 
 /// Where `git daemon` listens.
 const GIT_PORT: u16 = 9418;
+
+/// What is asked of the peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Service {
+    /// git's `upload-pack`: a fetch.
+    Upload,
+    /// git's `receive-pack`: one push.
+    Receive,
+    /// [`super::receive_pack`]: pushes, one after the other. mailbraid's own, over ssh alone.
+    Pushes,
+}
+
+impl Service {
+    /// The command by which it is asked for.
+    #[must_use]
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Upload => "git-upload-pack",
+            Self::Receive => "git-receive-pack",
+            Self::Pushes => "mailbraid-receive-pack",
+        }
+    }
+
+    /// What git would call it.
+    fn git(self) -> gix_transport::Service {
+        match self {
+            Self::Upload => gix_transport::Service::UploadPack,
+            Self::Receive | Self::Pushes => gix_transport::Service::ReceivePack,
+        }
+    }
+}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +105,12 @@ pub struct Address {
 }
 
 impl Address {
+    /// Whether it is reached by ssh.
+    #[must_use]
+    pub fn is_ssh(&self) -> bool {
+        gix::url::parse(self.url.as_bytes()).is_ok_and(|url| url.scheme == Scheme::Ssh)
+    }
+
     /// One that is called with `ssh`, and waited for as long as is usual.
     #[must_use]
     pub fn new(url: String) -> Self {
@@ -114,7 +151,7 @@ impl Connection {
         let (mut transport, patience) = connect(address, service).map_err(|why| broken(&why))?;
         let handshake = gix_protocol::handshake(
             &mut transport,
-            service,
+            service.git(),
             |_| {
                 Err(gix::Error::from_error(io::Error::other(
                     "no credentials are asked for",
@@ -149,7 +186,7 @@ fn connect(address: &Address, service: Service) -> Result<(Transport, Patience),
     let url = repository(&address.url);
     let url = gix::url::parse(url.as_bytes()).map_err(|error| error.to_string())?;
     let path = gix::url::expand_path::for_shell(url.path.clone());
-    let program = service.as_str();
+    let program = service.command();
     if path.starts_with(b"-") {
         return Err("its path would be taken for an option".to_owned());
     }

@@ -16,6 +16,7 @@ pub mod connection;
 mod doing;
 pub mod heads;
 mod peer;
+pub mod receive_pack;
 pub mod send_pack;
 pub mod state;
 pub mod stream;

@@ -5,9 +5,9 @@
 //! 1. push, if our head is not what the peer's ref has. Commits made during a push go together in the next. A head that the peer itself has told us is said back
 //!    no sooner than the next fetch: it would be an echo of each of its pushes;
 //! 2. fetch, if it is due: at the start, after a failure, at an interval, and when the peer has a head of a former life of this node;
-//! 3. when it has been quiet for a moment, open the connection for the next push. So a push is one message and its answer: the processes at the other end have started by then.
-//!    Not at once: those processes would compete with what the last push has set going there. If that connection has broken while it waited, a new one is made, and only its
-//!    failure counts.
+//! 3. when it has been quiet for a moment, open the connection for the next push, if there is none: a mailbraid takes all pushes over one, git one each. So a push is one message
+//!    and its answer: the processes at the other end have started by then. Not at once: those processes would compete with what the last push has set going there. If that
+//!    connection has broken while it waited, a new one is made, and only its failure counts.
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +16,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
-use gix_transport::Service;
 use log::{debug, info, warn};
 use parking_lot::{Condvar, Mutex};
 
-use super::connection::{Address, Connection, ConnectionError, ssh_command};
+use super::connection::{Address, Connection, ConnectionError, Service, ssh_command};
 use super::doing::Doing;
 use super::heads::{Considered, PEERS, REFUSED};
 use super::send_pack::{Line, PushError, Target};
@@ -167,6 +166,8 @@ pub(super) fn start(shared: &Arc<Shared>, peer: Peer) -> io::Result<(Arc<Link>, 
         link: Arc::clone(&link),
         fetch_at: Instant::now(),
         line: None,
+        takes_many: None,
+        failures: 0,
         told: None,
         echo_at: Instant::now(),
         complained: false,
@@ -185,6 +186,10 @@ struct Exchange {
     fetch_at: Instant,
     /// The open connection for the next push.
     line: Option<Line>,
+    /// Whether it takes many pushes over one connection; `None` where that is not known.
+    takes_many: Option<bool>,
+    /// Exchanges that failed, one after the other.
+    failures: u32,
     /// Our head as the peer's ref has it.
     told: Option<Oid>,
     /// Before this time nothing is pushed that the peer has said itself.
@@ -235,7 +240,7 @@ impl Exchange {
                         },
                         // One that fails is noticed by the next exchange.
                         default(pause) => if opens {
-                            self.line = Line::open(&self.target(), self.repo.kind()).ok();
+                            self.line = self.open_line().ok();
                             may_open = false;
                         } else {
                             step(&mut machine, Event::Work);
@@ -261,6 +266,7 @@ impl Exchange {
         let name = &self.link.peer.name;
         match done {
             Ok(()) => {
+                self.failures = 0;
                 if std::mem::take(&mut self.complained) {
                     info!("peer {name}: the exchange works again");
                 }
@@ -276,6 +282,10 @@ impl Exchange {
                     warn!("peer {name}: {why}; it is tried again");
                 }
                 self.line = None;
+                self.failures += 1;
+                if self.failures.is_multiple_of(limits::ASK_AGAIN) {
+                    self.takes_many = None;
+                }
                 // Whatever it missed comes at once when it is back.
                 self.fetch_at = Instant::now();
                 self.link.note(|view| {
@@ -336,6 +346,27 @@ impl Exchange {
         }
     }
 
+    fn open_line(&mut self) -> Result<Line, PushError> {
+        let (target, kind) = (self.target(), self.repo.kind());
+        if !target.address.is_ssh() || self.takes_many == Some(false) {
+            return Line::open(&target, Service::Receive, kind);
+        }
+        let many = Line::open(&target, Service::Pushes, kind);
+        match many {
+            Ok(_) => self.takes_many = Some(true),
+            // A peer that is out of reach is so for git too, and would be waited for twice.
+            Err(ref why) if self.takes_many.is_none() && !why.to_string().contains("timed out") => {
+                let one = Line::open(&target, Service::Receive, kind);
+                if one.is_ok() {
+                    self.takes_many = Some(false);
+                }
+                return one;
+            }
+            Err(_) => {}
+        }
+        many
+    }
+
     fn push(&mut self) -> Result<(), ExchangeError> {
         let Some(head) = self.repo.head().map_err(ExchangeError::Here)? else {
             return Ok(());
@@ -352,20 +383,21 @@ impl Exchange {
         let reader = self.repo.reader();
         let waiting = self.line.take();
         self.link.begin(Doing::sending);
-        let mut done = match waiting {
-            Some(line) => line.send(head, said, kind, &reader),
-            None => Line::open(&self.target(), kind)
-                .and_then(|line| line.send(head, said, kind, &reader)),
+        let send = |line: Result<Line, PushError>, said| {
+            let mut line = line?;
+            line.send(head, said, kind, &reader)?;
+            Ok((line.service() == Service::Pushes).then_some(line))
         };
+        let line = waiting.map_or_else(|| self.open_line(), Ok);
+        let mut done = send(line, said);
         if matches!(
             done,
             Err(PushError::Connection(_) | PushError::Refused { .. })
         ) {
             // What the peer said once it may have lost.
-            done = Line::open(&self.target(), kind)
-                .and_then(|line| line.send(head, None, kind, &reader));
+            done = send(self.open_line(), None);
         }
-        done?;
+        self.line = done?;
         self.told = Some(head);
         self.echo_at = Instant::now() + self.seconds(FETCH_EVERY, limits::FETCH_EVERY);
         self.link.finish();
@@ -379,7 +411,7 @@ impl Exchange {
     fn fetch(&mut self) -> Result<(), ExchangeError> {
         let address = self.target().address;
         self.link.begin(Doing::receiving);
-        let mut connection = Connection::open(&address, Service::UploadPack, self.repo.kind())?;
+        let mut connection = Connection::open(&address, Service::Upload, self.repo.kind())?;
         let own = self.shared.store.node();
         let refused = format!("{REFUSED}{own}");
         let mut refused_there = None;

@@ -8,18 +8,22 @@
 //! server: unpack ok, ok REF | ng REF reason
 //! ```
 //!
+//! A peer that is mailbraid too takes one push after the other over one connection ([`super::receive_pack`]). There the pack is packet lines up to a flush, since a pack
+//! does not say where it ends; everything else is the same.
+//!
 //! Rules: side-band is not asked for (nothing there concerns a daemon), so the report is plain packet lines. The reply is read to its end
 //! before the connection is dropped, because dropping kills a spawned child. Protocol V1: V2 has no push.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, BufWriter, Write};
 use std::time::Duration;
 
-use gix_transport::Service;
 use gix_transport::client::blocking_io::Transport as _;
+use gix_transport::Protocol;
 use gix_transport::client::{MessageKind, WriteMode};
+use gix_transport::packetline::blocking_io::{Writer, encode};
 use log::debug;
 
-use super::connection::{Address, Connection, ConnectionError, Transport};
+use super::connection::{Address, Connection, ConnectionError, Service, Transport};
 use super::stream::Patience;
 use crate::history::{PackError, Reader};
 use crate::limits;
@@ -113,10 +117,11 @@ pub struct Pushed {
     pub pack_bytes: u64,
 }
 
-/// A connection that waits for a push: the peer has told its refs. It serves one push, and may be opened long before, so that the push itself is
-/// one message and its answer.
+/// A connection that waits for a push: the peer has told its refs. It may be opened long before, so that the push itself is
+/// one message and its answer; and it serves one push or, with [`Service::Pushes`], many.
 pub struct Line {
     target: Target,
+    service: Service,
     transport: Transport,
     patience: Patience,
     refs: Vec<(Vec<u8>, Oid)>,
@@ -127,36 +132,45 @@ impl Line {
     ///
     /// # Errors
     /// [`PushError::Connection`].
-    pub fn open(target: &Target, kind: HashKind) -> Result<Self, PushError> {
+    pub fn open(target: &Target, service: Service, kind: HashKind) -> Result<Self, PushError> {
         let Connection {
             transport,
             handshake,
             patience,
-        } = Connection::open(&target.address, Service::ReceivePack, kind)?;
+        } = Connection::open(&target.address, service, kind)?;
         let refs = handshake.refs.iter().flatten().filter_map(|advertised| {
             let (name, id, _) = advertised.unpack();
             Some((name.to_vec(), Oid::from_bytes(id?.as_bytes())?))
         });
         Ok(Self {
             target: target.clone(),
+            service,
             refs: refs.collect(),
             transport,
             patience,
         })
     }
 
-    /// Moves the ref to `new`. `also` is a commit that the peer is known to have beside what its refs say.
+    /// What was asked of the peer.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// Moves the ref to `new`. `also` is a commit that the peer is known to have beside what its refs say. The line is of no more use after a failure, nor, unless it is
+    /// for many pushes, after a success.
     ///
     /// # Errors
     /// See [`PushError`].
     pub fn send(
-        mut self,
+        &mut self,
         new: Oid,
         also: Option<Oid>,
         kind: HashKind,
         packs: &dyn PackSource,
     ) -> Result<Pushed, PushError> {
-        let target = &self.target;
+        let target = self.target.clone();
+        let many = self.service == Service::Pushes;
         let broken = |why: &dyn std::fmt::Display| PushError::broken(&target.address.url, why);
         let old = self
             .refs
@@ -195,10 +209,23 @@ impl Line {
             .map_err(|error| broken(&error))?;
         // The stream gathers: a small push is one packet.
         let (mut raw, mut reply) = request.into_parts();
+        reply.reset(Protocol::V1);
         // Where the peer refuses early it stops reading, and its reason is in the reply.
-        let written = packs
-            .write_pack(new, &haves, &mut raw)
-            .and_then(|bytes| Ok(raw.flush().map(|()| bytes)?));
+        let written = if many {
+            let mut lines = BufWriter::with_capacity(limits::STREAM_BUFFER, Writer::new(&mut raw));
+            packs
+                .write_pack(new, &haves, &mut lines)
+                .and_then(|bytes| Ok(lines.flush().map(|()| bytes)?))
+        } else {
+            packs.write_pack(new, &haves, &mut raw)
+        };
+        let written = written.and_then(|bytes| {
+            if many {
+                encode::flush_to_write(&mut raw)?;
+            }
+            raw.flush()?;
+            Ok(bytes)
+        });
         drop(raw);
         let (pack_bytes, write_error) = match written {
             Ok(bytes) => (bytes, None),
@@ -229,6 +256,11 @@ impl Line {
             refname: target.refname.clone(),
             why,
         })?;
+        drop(reply);
+        self.patience
+            .add(Duration::ZERO)
+            .map_err(|error| broken(&error))?;
+        self.refs = vec![(target.refname.into_bytes(), new)];
         Ok(Pushed { pack_bytes })
     }
 }
@@ -243,7 +275,7 @@ pub fn push(
     kind: HashKind,
     packs: &dyn PackSource,
 ) -> Result<Pushed, PushError> {
-    Line::open(target, kind)?.send(new, None, kind, packs)
+    Line::open(target, Service::Receive, kind)?.send(new, None, kind, packs)
 }
 
 /// Reads a report-status: `unpack ok`, then `ok REF` or `ng REF reason`.

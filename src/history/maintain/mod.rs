@@ -110,16 +110,24 @@ impl Maintainer {
     /// I/O errors; what could not be removed is an ordinary pack again.
     pub fn sweep(&mut self) -> Result<(), HistoryError> {
         let now = Instant::now();
-        let (over, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.retired)
-            .into_iter()
-            .partition(|retired| retired.until <= now);
-        self.retired = waiting;
+        // Oldest first, as they were retired.
+        let many = self.retired.len().saturating_sub(limits::RETIRED_MOST);
+        let mut over = Vec::new();
+        let mut at = 0;
+        self.retired.retain(|retired| {
+            let is_over = retired.until <= now || at < many;
+            at += 1;
+            if is_over {
+                over.push(retired.stem.clone());
+            }
+            !is_over
+        });
         if over.is_empty() {
             return Ok(());
         }
         remove(
             &self.repo.pack_dir(),
-            over.iter().map(|retired| &retired.stem),
+            over.iter(),
         )
     }
 
