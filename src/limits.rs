@@ -107,9 +107,12 @@ pub const MERGE_MIN: usize = 8;
 /// for an object that is not there, some 30 µs.
 pub const RETIRED_MOST: usize = 24;
 
-/// The same once a store has come to rest. A lone commit is not merged at once, so that a quiet store does not copy its young packs with every mail;
-/// three packs not merged are what a look at the disk finds.
+/// The same once a store has come to rest.
 pub const MERGE_MIN_AT_REST: usize = 4;
+
+/// Packs up to this many bytes are merged whenever a store has come to rest, be they two: the whole trees of a lone commit (some 3 KB) become deltas of those in
+/// the pack that is there. Written anew at most once in [`MAINTAIN_REST`], which is nothing beside the syncs of a delivery.
+pub const SMALL_PACK: u64 = 512 * 1024;
 
 /// How long after the last commit a store is at rest: longer than the pauses within a burst, so that one merge takes all of it.
 pub const MAINTAIN_REST: Duration = Duration::from_secs(1);
@@ -203,9 +206,9 @@ pub const KEYWORDS_LOCK_WAIT: Duration = Duration::from_secs(10);
 /// to its end.
 pub const LISTINGS_KEPT: usize = 8;
 
-/// How long a node leaves it to the next in line to braid heads that differ only in braids: several times what a push, a braid and the push back
-/// take between machines on two continents.
-pub const BRAID_TURN: Duration = Duration::from_secs(2);
+/// How long a node leaves it to the next in line to braid heads that differ only in braids: several times what a push, a braid and the push back take
+/// between machines on one continent; where the way is longer it doubles. In a chain of nodes the next in line may not know the heads, and then all wait for it in vain.
+pub const BRAID_TURN: Duration = Duration::from_millis(500);
 
 /// Longest such turn, after waits that did not bring rest. Only braids wait, never operations.
 pub const BRAID_TURN_MOST: Duration = Duration::from_secs(60);

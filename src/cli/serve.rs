@@ -50,7 +50,6 @@ pub enum ServeError {
     Git(String),
 }
 
-
 /// Whether a word may name a node: it becomes part of a ref's name and of a commit's trailer.
 #[must_use]
 pub fn is_node_name(name: &str) -> bool {
@@ -187,7 +186,10 @@ mod tests {
             ("git receive-pack /s/repo.git", Service::Receive),
             ("mailbraid-receive-pack '/s/repo.git'", Service::Pushes),
         ] {
-            assert_eq!(parse(text).unwrap(), (service, PathBuf::from("/s/repo.git")));
+            assert_eq!(
+                parse(text).unwrap(),
+                (service, PathBuf::from("/s/repo.git"))
+            );
         }
         for text in [
             "",

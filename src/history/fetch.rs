@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufRead;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use gix_protocol::fetch::{self, RefMap, Shallow, Tags, negotiate, refmap};
@@ -30,6 +30,13 @@ pub struct Received {
     /// Objects of the pack; 0 where we had all.
     pub objects: u32,
     keep: Option<PathBuf>,
+}
+
+impl Received {
+    /// What keeps the pack; `None` where none came.
+    pub(super) fn keep(&self) -> Option<&Path> {
+        self.keep.as_deref()
+    }
 }
 
 impl Drop for Received {

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod canonical;
+mod complete;
 mod diff;
 mod durable;
 mod error;

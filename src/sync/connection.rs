@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use gix::bstr::ByteSlice as _;
 use gix::url::{ArgumentSafety as Safe, Scheme};
-use gix_transport::client::git::ConnectMode;
 use gix_transport::Protocol;
+use gix_transport::client::git::ConnectMode;
 
 use super::stream::{self, Patience, Reader, Traffic, Writer};
 use crate::limits;

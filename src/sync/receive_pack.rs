@@ -13,7 +13,7 @@
 //!
 //! Rules:
 //! - One ref may be moved, `refs/mailbraid/peers/NODE`, from the value the client names, never removed.
-//! - The pack is checked as an object store needs it: every object's id is computed, every delta resolved, sizes bounded. What the objects say is checked by the daemon before it is
+//! - The pack is checked as an object store needs it: every object's id is computed, every delta resolved, sizes bounded, and what the objects name is here. What they say is checked by the daemon before it is
 //!   braided ([`super::verify`]), exactly as what was fetched. Until then nothing but that ref knows of them.
 //! - Pack, index and ref are durable before the report.
 //! - The first failure is told and ends the connection: the client begins anew with what we have then.
@@ -74,7 +74,7 @@ pub fn serve(
             return refuse(&mut output, "ok", &push.refname, "it may not be removed");
         }
         lines.reset();
-        let received = take(repo, &mut lines);
+        let received = take(repo, &mut lines, push.new);
         let received = match received {
             Ok(received) => received,
             Err(why) => return refuse(&mut output, &one_line(&why), &push.refname, "no pack"),
@@ -168,14 +168,25 @@ fn command<R: Read>(
 fn take<R: Read>(
     repo: &Repo,
     lines: &mut StreamingPeekableIter<R>,
+    head: Oid,
 ) -> Result<Received, HistoryError> {
     let mut pack = Bounded {
         inner: lines.as_read(),
         left: limits::PUSH_BYTES,
     };
     let received = repo.take_pack(&mut pack)?;
-    drain(&mut pack)?;
-    Ok(received)
+    let complete = drain(&mut pack).and_then(|()| repo.lacks(&received, head));
+    match complete {
+        Ok(None) => Ok(received),
+        Ok(Some(oid)) => {
+            received.discard();
+            Err(HistoryError::Missing(oid))
+        }
+        Err(error) => {
+            received.discard();
+            Err(error)
+        }
+    }
 }
 
 /// Tells the client, and ends.

@@ -17,8 +17,8 @@
 use std::io::{BufRead, BufWriter, Write};
 use std::time::Duration;
 
-use gix_transport::client::blocking_io::Transport as _;
 use gix_transport::Protocol;
+use gix_transport::client::blocking_io::Transport as _;
 use gix_transport::client::{MessageKind, WriteMode};
 use gix_transport::packetline::blocking_io::{Writer, encode};
 use log::debug;

@@ -221,6 +221,164 @@ fn push_of(new: &str, pack: &[u8]) -> Vec<u8> {
     input
 }
 
+/// The same to a mailbraid, which wants the pack in packet lines: from `old` to `new`.
+fn one_of_many(old: &str, new: &str, pack: &[u8]) -> Vec<u8> {
+    let mut input = packet(&format!(
+        "{old} {new} refs/mailbraid/peers/a\0 report-status"
+    ));
+    input.extend_from_slice(b"0000");
+    for part in pack.chunks(1000) {
+        input.extend_from_slice(format!("{:04x}", part.len() + 4).as_bytes());
+        input.extend_from_slice(part);
+    }
+    input.extend_from_slice(b"0000");
+    input
+}
+
+/// A pack of all that a commit needs beyond another.
+fn pack_of(repo: &Path, commits: &str) -> Vec<u8> {
+    let script = format!("git rev-list --objects {commits} | git pack-objects -q --stdout");
+    let out = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(repo)
+        .output()
+        .unwrap();
+    assert!(out.stdout.len() > 200, "{out:?}");
+    out.stdout
+}
+
+#[test]
+fn a_peer_pushes_again_and_again_over_one_connection() {
+    let (a, b) = (Node::new("a"), Node::new("b"));
+    folder(&a.mounted.at("u"));
+    let mut input = Vec::new();
+    let mut last = "0".repeat(40);
+    for n in 0..3 {
+        deliver(&a.mounted.at("u"), &format!("{n}.x.a"), &[n; 3000]).unwrap();
+        a.mounted.flush();
+        let head = a.head();
+        let range = if n == 0 {
+            "mail".to_owned()
+        } else {
+            format!("mail ^{last}")
+        };
+        input.extend(one_of_many(&last, &head, &pack_of(&a.repo(), &range)));
+        last = head;
+    }
+    let asked = format!("mailbraid-receive-pack '{}'", b.store());
+    let out = serve("a", b.store(), &asked, &input);
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(
+        said.matches("ok refs/mailbraid/peers/a").count(),
+        3,
+        "{said}"
+    );
+    wait_until("they are braided", || b.messages("u").len() == 3);
+    b.mounted.fsck();
+    let kept = fs::read_dir(b.repo().join("objects/pack")).unwrap();
+    let kept = kept.filter(|entry| {
+        let path = entry.as_ref().unwrap().path();
+        path.extension().is_some_and(|ext| ext == "keep")
+    });
+    assert_eq!(kept.count(), 0, "a pack that was taken is never merged");
+}
+
+#[test]
+fn what_a_peer_pushes_over_its_connection_is_its_own_whole_and_in_order() {
+    let (a, b) = (Node::new("a"), Node::new("b"));
+    folder(&a.mounted.at("u"));
+    folder(&b.mounted.at("u"));
+    deliver(&a.mounted.at("u"), "1.x.a", &[7; 5000]).unwrap();
+    a.mounted.flush();
+    let head = a.head();
+    let zero = "0".repeat(40);
+    let whole = pack_of(&a.repo(), "mail");
+    // Commit and trees, and no mail: all ids are right, and something is missing.
+    let poor = pack_of(&a.repo(), "--filter=blob:none mail");
+    let empty = b"PACK\0\0\0\x02\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e";
+    let mut corrupt = whole.clone();
+    let middle = corrupt.len() / 2;
+    corrupt[middle] ^= 0x55;
+    let mut longer = whole.clone();
+    longer.extend_from_slice(&[1; 70_000]);
+    let sane = one_of_many(&zero, &head, &whole);
+    let command = |name: &str| packet(&format!("{zero} {head} {name}\0 report-status"));
+    let asked = format!("mailbraid-receive-pack '{}'", b.store());
+    b.mounted.flush();
+    for (what, input, wanted) in [
+        (
+            "truncated",
+            one_of_many(&zero, &head, &whole[..whole.len() - 30]),
+            "unpack ",
+        ),
+        ("broken off", sane[..sane.len() - 40].to_vec(), "unpack "),
+        ("corrupt", one_of_many(&zero, &head, &corrupt), "unpack "),
+        ("none", one_of_many(&zero, &head, b""), "unpack "),
+        ("empty", one_of_many(&zero, &head, empty), "is missing"),
+        (
+            "without its mail",
+            one_of_many(&zero, &head, &poor),
+            "is missing",
+        ),
+        (
+            "with more behind it",
+            one_of_many(&zero, &head, &longer),
+            "unpack ",
+        ),
+        (
+            "from another value",
+            one_of_many(&head, &head, &whole),
+            "ng refs/mailbraid/peers/a",
+        ),
+        (
+            "a removal",
+            one_of_many(&zero, &zero, b""),
+            "may not be removed",
+        ),
+        (
+            "another's ref",
+            [command("refs/mailbraid/peers/c"), b"0000".to_vec()].concat(),
+            "this key may move",
+        ),
+        (
+            "the head",
+            [command("refs/heads/mailer"), b"0000".to_vec()].concat(),
+            "this key may move",
+        ),
+    ] {
+        let out = serve("a", b.store(), &asked, &input);
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(said.contains(wanted), "{what}: {said}");
+        assert!(!said.contains("0032ok "), "{what}: {said}");
+        assert_eq!(out.status.code(), Some(1), "{what}");
+        let why = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(why.trim().lines().count(), 1, "{what}: {why}");
+        let name = format!("1.{}.b", what.replace([' ', '\''], "-"));
+        deliver(&b.mounted.at("u"), &name, b"x").unwrap();
+    }
+    // Two commands, and none at all.
+    let own = command("refs/mailbraid/peers/a");
+    let two = [own.clone(), own, b"0000".to_vec()].concat();
+    for input in [two, packet("hello"), b"zzzz".to_vec()] {
+        let out = serve("a", b.store(), &asked, &input);
+        assert_eq!(out.status.code(), Some(1), "{out:?}");
+    }
+    assert_eq!(serve("a", b.store(), &asked, b"").status.code(), Some(0));
+    b.mounted.flush();
+    assert_eq!(b.messages("u").len(), 11);
+    assert_eq!(
+        git(&b.repo(), &["for-each-ref", "--format=%(refname)"]),
+        "refs/heads/mail\n"
+    );
+    b.mounted.fsck();
+    // The whole one is taken.
+    let out = serve("a", b.store(), &asked, &sane);
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("ok refs/mailbraid/peers/a"), "{said}");
+    wait_until("it is braided", || b.messages("u").contains_key("1.x.a"));
+}
+
 #[test]
 fn damaged_packs_are_refused_and_deliveries_go_on() {
     let (a, b) = (Node::new("a"), Node::new("b"));

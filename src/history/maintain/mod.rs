@@ -7,7 +7,8 @@
 //! - **Geometric**: sorted by size, every pack is at least twice as large as all smaller ones together. What breaks the rule
 //!   is merged, once [`limits::MERGE_MIN`] packs have gathered, or [`limits::MERGE_MIN_AT_REST`] in a store at rest. So an object is copied a logarithmic
 //!   number of times in its life, and the number of packs is logarithmic too. Packs that were not merged yet go first, by themselves: they shrink to an
-//!   eighth, and by their sizes of before every round would rewrite what is there.
+//!   eighth, and by their sizes of before every round would rewrite what is there. At rest all packs up to [`limits::SMALL_PACK`] become one, so that
+//!   a lone mail's trees find their last versions there and cost a few hundred bytes.
 //! - **Nothing is dropped**, reachable or not, and nothing is recompressed.
 //! - **New before old**: the merged pack is synced and in place before the first old one goes. A reader that has an old one open keeps
 //!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss). But `git fsck` opens
@@ -125,10 +126,7 @@ impl Maintainer {
         if over.is_empty() {
             return Ok(());
         }
-        remove(
-            &self.repo.pack_dir(),
-            over.iter(),
-        )
+        remove(&self.repo.pack_dir(), over.iter())
     }
 
     /// One round.
@@ -136,16 +134,16 @@ impl Maintainer {
     /// # Errors
     /// I/O errors, damaged packs (which are left as they are); the repository is unharmed.
     pub fn run(&mut self, how: Maintenance) -> Result<Report, HistoryError> {
-        let least = match how {
-            Maintenance::Geometric => limits::MERGE_MIN,
-            Maintenance::AtRest => limits::MERGE_MIN_AT_REST,
+        let (least, others): (_, fn(&[Candidate]) -> usize) = match how {
+            Maintenance::Geometric => (limits::MERGE_MIN, geometric),
+            Maintenance::AtRest => (limits::MERGE_MIN_AT_REST, small),
             Maintenance::Full => return self.merge_some(|all| all.len(), 1, false),
         };
         let fresh = self.merge_some(geometric, least, true)?;
-        if fresh.merged == 0 {
+        if fresh.merged == 0 && how == Maintenance::Geometric {
             return Ok(fresh);
         }
-        let then = self.merge_some(geometric, 2, false)?;
+        let then = self.merge_some(others, 2, false)?;
         Ok(Report {
             packs_before: fresh.packs_before,
             packs_after: then.packs_after,
@@ -284,6 +282,12 @@ fn geometric(ascending: &[Candidate]) -> usize {
         below += candidate.bytes;
     }
     merged
+}
+
+/// How many of the smallest packs are merged at rest: also all that are so small that it costs nothing.
+fn small(ascending: &[Candidate]) -> usize {
+    let small = ascending.partition_point(|candidate| candidate.bytes <= limits::SMALL_PACK);
+    geometric(ascending).max(small)
 }
 
 /// Removes packs whose objects are all in another one. The index goes first, so that nobody new opens the pack.
