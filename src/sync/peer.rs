@@ -353,7 +353,7 @@ impl Exchange {
         }
         let many = Line::open(&target, Service::Pushes, kind);
         match many {
-            Ok(_) => self.takes_many = Some(true),
+            Ok(ref line) => self.takes_many = Some(line.service() == Service::Pushes),
             // A peer that is out of reach is so for git too, and would be waited for twice.
             Err(ref why) if self.takes_many.is_none() && !why.to_string().contains("timed out") => {
                 let one = Line::open(&target, Service::Receive, kind);

@@ -28,6 +28,9 @@ use crate::history::{HEAD_REF, HistoryError, Received, Repo};
 use crate::limits;
 use crate::maildir::{HashKind, Oid};
 
+/// The capability by which a client knows that it is not git who answers.
+pub const MANY_PUSHES: &str = "mailbraid-pushes";
+
 /// Why a connection ended before the client closed it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
@@ -105,7 +108,7 @@ fn advertise(repo: &Repo, own: &str, output: &mut impl Write) -> Result<(), Rece
         known.push((Oid::null(kind), "capabilities^{}"));
     }
     let capabilities = format!(
-        "\0report-status ofs-delta object-format={} agent=mailbraid/{}",
+        "\0report-status ofs-delta {MANY_PUSHES} object-format={} agent=mailbraid/{}",
         kind.name(),
         env!("CARGO_PKG_VERSION")
     );

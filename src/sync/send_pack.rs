@@ -24,6 +24,7 @@ use gix_transport::packetline::blocking_io::{Writer, encode};
 use log::debug;
 
 use super::connection::{Address, Connection, ConnectionError, Service, Transport};
+use super::receive_pack::MANY_PUSHES;
 use super::stream::Patience;
 use crate::history::{PackError, Reader};
 use crate::limits;
@@ -142,6 +143,12 @@ impl Line {
             let (name, id, _) = advertised.unpack();
             Some((name.to_vec(), Oid::from_bytes(id?.as_bytes())?))
         });
+        // An ssh that runs git whatever it is asked for.
+        let many = handshake.capabilities.contains(MANY_PUSHES);
+        let service = match service {
+            Service::Pushes if !many => Service::Receive,
+            service => service,
+        };
         Ok(Self {
             target: target.clone(),
             service,
@@ -151,7 +158,7 @@ impl Line {
         })
     }
 
-    /// What was asked of the peer.
+    /// What the peer does.
     #[must_use]
     pub fn service(&self) -> Service {
         self.service

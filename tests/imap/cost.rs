@@ -184,6 +184,9 @@ fn rested(store: &Path) -> u64 {
     bytes(store)
 }
 
+/// Mails that come one by one.
+const LONE: u32 = 3;
+
 #[test]
 fn a_delivery_adds_little_to_the_repository() {
     let mut ground = Ground::prepared(prepare);
@@ -247,6 +250,33 @@ fn a_delivery_adds_little_to_the_repository() {
         assert!(commits >= DELIVERIES, "a commit each");
         assert!(each(after) <= BOUND, "{} bytes each", each(after));
         messages += DELIVERIES;
+    }
+    // One mail now and then, each in a store that has come to rest.
+    for number in 0..LONE {
+        let before = rested(&store);
+        let base = git(&repo, &["rev-parse", "HEAD"]).trim().to_owned();
+        let mail = message(
+            &format!("lone {number}"),
+            "Alice <alice@example.org>",
+            "Wed, 01 Jan 2020 10:00:00 +0000",
+            "One line.\r\n",
+        );
+        server::deliver_plainly(&ground.root().join("u"), &mail);
+        ground.mounted().flush();
+        let at_once = bytes(&store).saturating_sub(before);
+        let after = rested(&store).saturating_sub(before);
+        let (own, count) = blobs(&repo, &base);
+        println!(
+            "a lone mail: {} bytes beyond the message at rest, {} at once",
+            after.saturating_sub(own),
+            at_once.saturating_sub(own)
+        );
+        assert_eq!(count, 1);
+        assert!(
+            after <= BOUND + own,
+            "{after} bytes, {own} of them the mail's"
+        );
+        messages += 1;
     }
     let dovecot = start(&ground);
     look(&dovecot, messages);
