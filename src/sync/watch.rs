@@ -50,9 +50,10 @@ pub(super) fn run(shared: &Arc<Shared>, stop: &Receiver<()>) {
     let mut said = Vec::new();
     let mut progress = std::collections::BTreeMap::new();
     loop {
+        // Peers first: a node that comes back to a long backlog pushes and fetches while it checks.
+        shared.follow_config(&mut said);
         let moved = shared.heads.look();
         shared.call_back(&moved);
-        shared.follow_config(&mut said);
         shared.tell_progress(&mut progress);
         select! {
             recv(told) -> word => if word.is_err() {
