@@ -353,6 +353,8 @@ impl Pending {
                 parts.into_iter().map(join).collect()
             })
         };
+        self.body
+            .reserve(parts.iter().map(|part| part.body.len()).sum());
         for part in parts {
             let start = encode::HEADER + self.body.len();
             self.body.extend_from_slice(&part.body);

@@ -53,7 +53,8 @@ impl<'a> BraidWorld<'a> {
                 raw,
                 entries,
             } => {
-                let places = entries.iter().map(|place| Place {
+                // In the same memory: both are of one size.
+                let places = entries.into_iter().map(|place| Place {
                     start: place.start,
                     end: place.end,
                     name_len: place.name_len,
