@@ -173,7 +173,7 @@ impl Fs {
             return Err(FsError::Exists);
         }
         let path = space.path(parent)?.join(name);
-        let mut seq = None;
+        let (mut seq, mut facts) = (None, None);
         match classify_dir(&path) {
             PathClass::Scratch => {}
             PathClass::ServerLocal | PathClass::Understood => self.local.mkdir(&path)?,
@@ -181,7 +181,12 @@ impl Fs {
                 // Server-local files of an earlier directory by this name are not this one's.
                 self.local.rmdir(&path)?;
                 self.offer_numbers(&mut space, parent, &path)?;
-                seq = Some(self.append(&mut space, &Op::Mkdir { path }, &[parent])?);
+                facts = self.facts_of_subfolder(&mut space, parent, &path)?;
+                let op = match facts.clone() {
+                    Some(facts) => Op::MkFolder { path, facts },
+                    None => Op::Mkdir { path },
+                };
+                seq = Some(self.append(&mut space, &op, &[parent])?);
             }
         }
         let time = node::now();
@@ -191,6 +196,9 @@ impl Fs {
         dir.last_seq = seq.unwrap_or(0);
         let ino = space.add(dir);
         space.attach(parent, name, ino, time)?;
+        if let Some(facts) = facts {
+            space.mailbox_mut(ino)?.set_facts(facts);
+        }
         let stat = self.stat_of(&space, ino)?;
         drop(space);
         self.settle(seq, false)?;

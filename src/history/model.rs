@@ -59,6 +59,12 @@ impl Model {
                 }
                 fits
             }
+            Op::MkFolder { path, facts } => {
+                let folder = path.clone();
+                let facts = facts.clone();
+                self.apply(&Op::Mkdir { path: path.clone() })
+                    && self.apply(&Op::SetMailbox { folder, facts })
+            }
             Op::Remove { path } => {
                 let fits = matches!(self.items.get(path), Some(Item::File(..)));
                 if fits {
@@ -336,7 +342,14 @@ impl Random {
             }
             12..14 => Op::Remove { path },
             14 => Op::Rmdir { path },
-            15 | 16 => Op::Mkdir { path },
+            15 => Op::Mkdir { path },
+            16 => Op::MkFolder {
+                path,
+                facts: MailboxFacts {
+                    uid_validity: self.below(9) as u32,
+                    ..MailboxFacts::default()
+                },
+            },
             17 => Op::SetMailbox {
                 folder: path,
                 facts: MailboxFacts {

@@ -132,6 +132,10 @@ impl Writer {
             Op::Rename { from, to } => self.rename(from, to),
             Op::Remove { path } => self.remove(path, false),
             Op::Mkdir { path } => self.mkdir(path),
+            Op::MkFolder { path, facts } => {
+                self.mkdir(path)?;
+                self.set_mailbox(path, facts)
+            }
             Op::Rmdir { path } => self.remove(path, true),
             Op::SetAttrs { path, attrs } => self.set_attrs(path, attrs),
             Op::SetMailbox { folder, facts } => self.set_mailbox(folder, facts),

@@ -5,6 +5,7 @@
 //! version = %x01
 //! tag     = 1 Put: path oid attrs content | 2 Rename: path path | 3 Remove: path | 4 Mkdir: path | 5 Rmdir: path
 //!         | 6 SetAttrs: path attrs | 7 SetMailbox: path facts | 8 SetMailbox: path facts offer
+//!         | 9 MkFolder: path facts | 10 MkFolder: path facts offer
 //! path    = bytes                                  ; slash-joined, no leading slash, no empty component
 //! oid     = length (20 or 32) that many bytes
 //! attrs   = has-uid (0 or 1) [uid] mtime size map  ; uid, size: number; mtime: zigzag number, seconds
@@ -91,20 +92,12 @@ pub fn encode(op: &Op) -> Vec<u8> {
         Op::SetMailbox { folder, facts } => {
             out.byte(if facts.offer.is_some() { 8 } else { 7 });
             out.path(folder);
-            out.number(facts.uid_validity.into());
-            out.number(facts.uid_next.into());
-            out.byte(facts.guid.is_some().into());
-            if let Some(guid) = &facts.guid {
-                out.bytes(guid);
-            }
-            out.map(&facts.keywords);
-            out.number(facts.uid_validity_issued.into());
-            out.map(&facts.ext);
-            out.bytes(&facts.unknown);
-            if let Some(offer) = &facts.offer {
-                out.number(offer.uid_validity.into());
-                out.bytes(&offer.guid);
-            }
+            out.facts(facts);
+        }
+        Op::MkFolder { path, facts } => {
+            out.byte(if facts.offer.is_some() { 10 } else { 9 });
+            out.path(path);
+            out.facts(facts);
         }
     }
     out.0
@@ -180,6 +173,23 @@ impl Out {
         for (&key, value) in map {
             self.byte(key);
             self.bytes(value);
+        }
+    }
+
+    fn facts(&mut self, facts: &MailboxFacts) {
+        self.number(facts.uid_validity.into());
+        self.number(facts.uid_next.into());
+        self.byte(facts.guid.is_some().into());
+        if let Some(guid) = &facts.guid {
+            self.bytes(guid);
+        }
+        self.map(&facts.keywords);
+        self.number(facts.uid_validity_issued.into());
+        self.map(&facts.ext);
+        self.bytes(&facts.unknown);
+        if let Some(offer) = &facts.offer {
+            self.number(offer.uid_validity.into());
+            self.bytes(&offer.guid);
         }
     }
 
@@ -314,6 +324,10 @@ impl<'a> In<'a> {
             tag @ (7 | 8) => Op::SetMailbox {
                 folder: self.path()?,
                 facts: self.facts(tag == 8)?,
+            },
+            tag @ (9 | 10) => Op::MkFolder {
+                path: self.path()?,
+                facts: self.facts(tag == 10)?,
             },
             _ => return None,
         })

@@ -104,6 +104,7 @@ pub(super) fn any_op() -> impl Strategy<Value = Op> {
         1 => (any_path(), any_path()).prop_map(|(from, to)| Op::Rename { from, to }),
         1 => any_path().prop_map(|path| Op::Remove { path }),
         1 => any_path().prop_map(|path| Op::Mkdir { path }),
+        1 => (any_path(), any_facts()).prop_map(|(path, facts)| Op::MkFolder { path, facts }),
         1 => any_path().prop_map(|path| Op::Rmdir { path }),
         1 => (any_path(), any_attrs()).prop_map(|(path, attrs)| Op::SetAttrs { path, attrs }),
         1 => (any_path(), any_facts()).prop_map(|(folder, facts)| Op::SetMailbox { folder, facts }),

@@ -48,6 +48,13 @@ pub enum Op {
         /// Where.
         path: TreePath,
     },
+    /// A directory appears that is going to be a folder, with its facts: nobody sees it without.
+    MkFolder {
+        /// Where.
+        path: TreePath,
+        /// What it knows of itself.
+        facts: MailboxFacts,
+    },
     /// An empty directory disappears.
     Rmdir {
         /// Which.

@@ -222,7 +222,7 @@ fn parts(records: &[Record]) -> Vec<&[Record]> {
             brought.insert(name::identity(path.name()).into_owned());
         }
         match &record.op {
-            Op::SetMailbox { folder, .. } => {
+            Op::SetMailbox { folder, .. } | Op::MkFolder { path: folder, .. } => {
                 counted.insert(folder.clone());
             }
             Op::Put { path, attrs, .. } | Op::SetAttrs { path, attrs } if attrs.uid.is_some() => {

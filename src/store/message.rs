@@ -124,6 +124,14 @@ pub fn action(op: &Op) -> String {
             Spot::Other => format!("remove {}", printable(path.as_bytes())),
         },
         Op::Mkdir { path } => format!("mkdir {}", printable(path.as_bytes())),
+        Op::MkFolder { path, facts } => {
+            let offer = facts.offer.as_ref().map(|offer| offer.uid_validity);
+            format!(
+                "mkdir {} offer {}",
+                printable(path.as_bytes()),
+                offer.unwrap_or(0)
+            )
+        }
         Op::Rmdir { path } => format!("rmdir {}", printable(path.as_bytes())),
         Op::SetAttrs { path, attrs } => {
             let uid = attrs.uid.map_or(String::new(), |uid| format!(" uid {uid}"));

@@ -82,6 +82,10 @@ impl Dir {
                 assert!(!dir.has(&name), "{path}: it exists already");
                 dir.dirs.insert(name, Rc::default());
             }
+            Op::MkFolder { path, facts } => {
+                self.apply(&Op::Mkdir { path: path.clone() });
+                self.at_mut(path).facts = Some(facts.clone());
+            }
             Op::Remove { path } => {
                 let (parent, name) = split(path);
                 let gone = self.at_mut(&parent).files.remove(&name);

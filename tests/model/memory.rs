@@ -164,7 +164,7 @@ fn apply(tree: &mut BTreeMap<TreePath, Item>, op: &Op) {
         Op::Remove { path } => {
             assert!(matches!(tree.remove(path), Some(Item::File(..))), "{op:?}");
         }
-        Op::Mkdir { path } => {
+        Op::Mkdir { path } | Op::MkFolder { path, .. } => {
             assert!(
                 has_parent(tree, path) && dir_class(path) == PathClass::Committed,
                 "{op:?}"

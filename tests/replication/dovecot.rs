@@ -134,13 +134,17 @@ fn a_folder_that_two_servers_open_at_once_has_one_uidvalidity() {
     a.folder("u/.Plain");
     deliver_plainly(&a.at("u/.Plain"), &mail("before anybody looked"));
     converge(&[&a, &b]);
-    for folder in ["u/.Made/cur", "u/.Plain/cur"] {
+    // A Dovecot that sees a folder without its parts makes them.
+    std::fs::create_dir(a.at("u/.Half")).unwrap();
+    converge(&[&a, &b]);
+    for folder in ["u/.Made/cur", "u/.Plain/cur", "u/.Half"] {
         soon("the folder", || b.at(folder).exists());
     }
+    a.folder("u/.Half");
     clients[0].ok("CREATE Other");
     clients[0].ok("SELECT Other");
     let mut seen = Vec::new();
-    for folder in ["Made", "Plain"] {
+    for folder in ["Made", "Plain", "Half"] {
         let validity = clients.each_mut().map(|client| {
             let shown = client.ok(&format!("SELECT {folder}"));
             shown.code("UIDVALIDITY").expect("a UIDVALIDITY")
@@ -149,16 +153,14 @@ fn a_folder_that_two_servers_open_at_once_has_one_uidvalidity() {
         seen.push(validity[0]);
     }
     for (node, client) in [&a, &b].into_iter().zip(&mut clients) {
-        for folder in ["Made", "Plain"] {
+        for folder in ["Made", "Plain", "Half"] {
             let text = mail(&format!("on {} in {folder}", node.name));
             client.append(folder, "", None, &text).expect_ok("APPEND");
         }
     }
     converge(&[&a, &b]);
-    for (folder, (count, before)) in ["Made", "Plain"]
-        .into_iter()
-        .zip([2, 3].into_iter().zip(seen.clone()))
-    {
+    let expected = [("Made", 2), ("Plain", 3), ("Half", 2)];
+    for ((folder, count), before) in expected.into_iter().zip(seen.clone()) {
         let shown = clients.each_mut().map(|client| {
             soon("the other's mail", || {
                 let listed = [&a, &b].map(|node| node.files(&format!("u/.{folder}")));

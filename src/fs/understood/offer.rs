@@ -5,6 +5,8 @@
 //!
 //! - **Whatever makes a directory a folder records an [`Offer`] first**, in the facts: UIDVALIDITY is the time, or the next one above all issued in the
 //!   account and all offered since the mount; the GUID is random. No commit has the folder without it.
+//!   In a Maildir that is the `mkdir` of a name that begins with a dot, in the same operation: another node's Dovecot that sees no more than that name makes the
+//!   rest of the folder itself. Anywhere else it is the `mkdir` of `cur`.
 //! - **A server takes it where it would make its file**: it holds the folder's lock and looks for the file. It finds one that says what is offered, and that
 //!   counts as if the server had written it: read once the lock is gone, it brings UIDVALIDITY and GUID on record like any first file. Every node's servers find
 //!   the same.
@@ -42,15 +44,41 @@ impl Fs {
             return Ok(());
         }
         let mut facts = known.cloned().unwrap_or_default();
-        let now = u32::try_from(node::now().0).unwrap_or(0);
-        let taken = Self::greatest_issued(space, folder).max(space.offered);
-        let uid_validity = now.max(taken.saturating_add(1));
-        let guid = random_guid()?;
-        facts.offer = Some(Offer { uid_validity, guid });
+        facts.offer = Some(Self::next_offer(space, folder)?);
         facts.uid_next = facts.uid_next.max(1);
-        self.record_facts(space, folder, facts)?;
+        self.record_facts(space, folder, facts)
+    }
+
+    /// What a directory is to be made with that is about to come to `path`, in `parent`: in a Maildir, one that begins with a dot is a folder, and Dovecot makes
+    /// what a folder lacks as soon as it sees the name.
+    pub(in super::super) fn facts_of_subfolder(
+        &self,
+        space: &mut Space,
+        parent: Ino,
+        path: &TreePath,
+    ) -> Result<Option<MailboxFacts>, FsError> {
+        let is_folder = path.name().first() == Some(&b'.')
+            && place(path) == Place::Folder
+            && space.child(parent, b"cur")?.is_some()
+            && self.options.assign_uids;
+        if !is_folder {
+            return Ok(None);
+        }
+        Ok(Some(MailboxFacts {
+            uid_next: 1,
+            offer: Some(Self::next_offer(space, parent)?),
+            ..MailboxFacts::default()
+        }))
+    }
+
+    /// Numbers that no folder has been offered.
+    fn next_offer(space: &mut Space, near: Ino) -> Result<Offer, FsError> {
+        let now = u32::try_from(node::now().0).unwrap_or(0);
+        let taken = Self::greatest_issued(space, near).max(space.offered);
+        let uid_validity = now.max(taken.saturating_add(1));
         space.offered = uid_validity;
-        Ok(())
+        let guid = random_guid()?;
+        Ok(Offer { uid_validity, guid })
     }
 
     /// The greatest UIDVALIDITY issued to any folder of the account, as far as directories above this one know it.

@@ -48,6 +48,29 @@ fn a_folder_is_never_recorded_without_its_offer() {
 }
 
 #[test]
+fn regression_a_subfolder_has_its_offer_with_its_name() {
+    let tree = Tree::new();
+    tree.records();
+    let (parent, name) = tree.split("u/.w");
+    tree.fs.mkdir(parent, name.as_bytes()).unwrap();
+    let records = tree.records();
+    assert!(
+        matches!(&records[..], [Op::MkFolder { path, facts }]
+            if path.as_bytes() == b"u/.w" && facts.offer == tree.facts("u/.w").offer),
+        "{records:?}"
+    );
+    let (parent, name) = tree.split("u/.w/cur");
+    tree.fs.mkdir(parent, name.as_bytes()).unwrap();
+    assert!(matches!(&tree.records()[..], [Op::Mkdir { .. }]));
+    // Where there is no Maildir a name says nothing.
+    for path in ["p", "p/.w"] {
+        let (parent, name) = tree.split(path);
+        tree.fs.mkdir(parent, name.as_bytes()).unwrap();
+    }
+    assert_eq!(tree.facts("p/.w").offer, None);
+}
+
+#[test]
 fn the_first_server_finds_what_is_offered_and_takes_it() {
     let tree = Tree::new();
     let Offer { uid_validity, guid } = offer(&tree, "u");
