@@ -79,9 +79,11 @@ pub fn serve(
     let original = original.ok_or(ServeError::NoCommand)?;
     let (service, path) = parse(original.to_str().ok_or(ServeError::Command)?)?;
     let repo = repository(&path, only)?;
-    if service == Service::Pushes {
-        return pushes(&repo, node).map_err(|why| ServeError::Pushes(Box::new(why)));
-    }
+    let words: &[&str] = match service {
+        Service::Upload => &["upload-pack", "--strict"],
+        Service::Receive => &["receive-pack"],
+        Service::Pushes => return Ok(pushes(&repo, node).map_err(Box::new)?),
+    };
     let mut command = Command::new("git");
     let settings = settings(node);
     command.env("GIT_CONFIG_COUNT", settings.len().to_string());
@@ -98,11 +100,8 @@ pub fn serve(
     ] {
         command.env_remove(inherited);
     }
-    match service {
-        Service::Upload => command.args(["upload-pack", "--strict"]),
-        Service::Receive | Service::Pushes => command.arg("receive-pack"),
-    };
-    Err(ServeError::Git(command.arg(repo).exec().to_string()))
+    let failed = command.args(words).arg(repo).exec();
+    Err(ServeError::Git(failed.to_string()))
 }
 
 fn pushes(repo: &Path, node: &str) -> Result<(), ReceiveError> {

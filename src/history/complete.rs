@@ -3,12 +3,10 @@
 //! What is in the repository is complete: every object has all that it names. So a pack that names only its own objects and those here keeps it so, and nothing beyond the
 //! pack needs to be read. A pack that does not is removed again: what a later one names must not be found in it.
 
-use std::fs;
-
 use gix::objs::{CommitRefIter, Kind, TreeRefIter};
 
 use super::hash::{from_gix, gix_kind, to_gix};
-use super::{HistoryError, Received, Repo};
+use super::{HistoryError, Received, Repo, maintain};
 use crate::maildir::Oid;
 
 impl Repo {
@@ -24,13 +22,9 @@ impl Repo {
         let Some(keep) = received.keep() else {
             return Ok(None);
         };
-        let damaged = HistoryError::git_chain("the pack's objects cannot be read");
         let path = keep.with_extension("idx");
-        let index = match gix::odb::pack::index::File::at(&path, gix_kind(self.kind())) {
-            Ok(index) => index,
-            Err(error) => return Err(damaged(error)),
-        };
         let read = || -> Result<Option<Oid>, gix::Error> {
+            let index = gix::odb::pack::index::File::at(&path, gix_kind(self.kind()))?;
             for entry in index.iter() {
                 let object = git.find_object(entry.oid)?;
                 let named: Vec<_> = match object.kind {
@@ -54,18 +48,18 @@ impl Repo {
             }
             Ok(None)
         };
-        read().map_err(damaged)
+        read().map_err(HistoryError::git_chain("the pack's objects cannot be read"))
     }
 }
 
 impl Received {
-    /// Removes the pack, which nothing refers to. The index goes first, so that nobody new opens the pack.
+    /// Removes the pack, which nothing refers to.
     pub fn discard(self) {
-        if let Some(keep) = self.keep() {
-            for ext in ["idx", "pack"] {
-                // Left behind, it is a pack that nothing refers to.
-                let _ = fs::remove_file(keep.with_extension(ext));
-            }
+        if let Some(keep) = self.keep()
+            && let Some(dir) = keep.parent()
+        {
+            // Left behind, it is a pack that nothing refers to.
+            let _ = maintain::remove(dir, std::iter::once(&keep.with_extension("")));
         }
     }
 }

@@ -16,6 +16,7 @@ use gix::url::{ArgumentSafety as Safe, Scheme};
 use gix_transport::Protocol;
 use gix_transport::client::git::ConnectMode;
 
+use super::one_line;
 use super::stream::{self, Patience, Reader, Traffic, Writer};
 use crate::limits;
 use crate::maildir::HashKind;
@@ -83,10 +84,9 @@ impl ConnectionError {
     /// A connection that broke.
     #[must_use]
     pub fn broken(url: &str, why: &dyn std::fmt::Display) -> Self {
-        let why = why.to_string();
         Self::Broken {
             url: url.to_owned(),
-            why: why.split_whitespace().collect::<Vec<_>>().join(" "),
+            why: one_line(why),
         }
     }
 }

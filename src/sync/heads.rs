@@ -24,6 +24,7 @@ use std::sync::Arc;
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 
+use super::one_line;
 use super::verify::verify;
 use crate::config::{PEER_COMMITS, check_node};
 use crate::history::{HistoryError, Repo};
@@ -254,8 +255,7 @@ impl Heads {
         pushed: bool,
         why: &str,
     ) -> Result<Considered, HistoryError> {
-        let why = format!("head {head} is refused: {why}");
-        let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+        let why = one_line(&format_args!("head {head} is refused: {why}"));
         warn!("{node}: {why}");
         let reader = self.repo.reader();
         if reader.has(head) {

@@ -48,6 +48,12 @@ pub struct Sync {
     stop: Sender<()>,
 }
 
+/// A reason on one line, as `status` and a report have it.
+fn one_line(why: &dyn std::fmt::Display) -> String {
+    let why = why.to_string();
+    why.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// What its threads share.
 struct Shared {
     store: Arc<Store>,

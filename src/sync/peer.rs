@@ -25,7 +25,7 @@ use super::heads::{Considered, PEERS, REFUSED};
 use super::send_pack::{Line, PushError, Target};
 use super::state::{Event, Machine, State};
 use super::stream::Traffic;
-use super::{Shared, jitter, unix_now};
+use super::{Shared, jitter, one_line, unix_now};
 use crate::config::{FETCH_EVERY, PEER_TIMEOUT, Peer};
 use crate::history::{HEAD_REF, HistoryError, Repo};
 use crate::limits;
@@ -276,8 +276,7 @@ impl Exchange {
                 });
             }
             Err(why) => {
-                let why = why.to_string();
-                let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+                let why = one_line(&why);
                 if !std::mem::replace(&mut self.complained, true) {
                     warn!("peer {name}: {why}; it is tried again");
                 }

@@ -24,6 +24,7 @@ use gix_transport::packetline::PacketLineRef;
 use gix_transport::packetline::blocking_io::{StreamingPeekableIter, encode};
 
 use super::heads::PEERS;
+use super::one_line;
 use crate::history::{HEAD_REF, HistoryError, Received, Repo};
 use crate::limits;
 use crate::maildir::{HashKind, Oid};
@@ -77,8 +78,7 @@ pub fn serve(
             return refuse(&mut output, "ok", &push.refname, "it may not be removed");
         }
         lines.reset();
-        let received = take(repo, &mut lines, push.new);
-        let received = match received {
+        let received = match take(repo, &mut lines, push.new) {
             Ok(received) => received,
             Err(why) => return refuse(&mut output, &one_line(&why), &push.refname, "no pack"),
         };
@@ -178,18 +178,14 @@ fn take<R: Read>(
         left: limits::PUSH_BYTES,
     };
     let received = repo.take_pack(&mut pack)?;
-    let complete = drain(&mut pack).and_then(|()| repo.lacks(&received, head));
-    match complete {
-        Ok(None) => Ok(received),
-        Ok(Some(oid)) => {
-            received.discard();
-            Err(HistoryError::Missing(oid))
-        }
-        Err(error) => {
-            received.discard();
-            Err(error)
-        }
-    }
+    let lacking = drain(&mut pack).and_then(|()| repo.lacks(&received, head));
+    let error = match lacking {
+        Ok(None) => return Ok(received),
+        Ok(Some(oid)) => HistoryError::Missing(oid),
+        Err(error) => error,
+    };
+    received.discard();
+    Err(error)
 }
 
 /// Tells the client, and ends.
@@ -207,11 +203,6 @@ fn refuse(
         refname: refname.to_owned(),
         why: if unpack == "ok" { why } else { unpack }.to_owned(),
     })
-}
-
-fn one_line(error: &HistoryError) -> String {
-    let text = error.to_string();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Reads up to the flush after the pack.

@@ -235,6 +235,9 @@ fn one_of_many(old: &str, new: &str, pack: &[u8]) -> Vec<u8> {
     input
 }
 
+/// A pack without objects.
+const EMPTY_PACK: &[u8] = b"PACK\0\0\0\x02\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e";
+
 /// A pack of all that a commit needs beyond another.
 fn pack_of(repo: &Path, commits: &str) -> Vec<u8> {
     let script = format!("git rev-list --objects {commits} | git pack-objects -q --stdout");
@@ -296,7 +299,6 @@ fn what_a_peer_pushes_over_its_connection_is_its_own_whole_and_in_order() {
     let whole = pack_of(&a.repo(), "mail");
     // Commit and trees, and no mail: all ids are right, and something is missing.
     let poor = pack_of(&a.repo(), "--filter=blob:none mail");
-    let empty = b"PACK\0\0\0\x02\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e";
     let mut corrupt = whole.clone();
     let middle = corrupt.len() / 2;
     corrupt[middle] ^= 0x55;
@@ -315,7 +317,7 @@ fn what_a_peer_pushes_over_its_connection_is_its_own_whole_and_in_order() {
         ("broken off", sane[..sane.len() - 40].to_vec(), "unpack "),
         ("corrupt", one_of_many(&zero, &head, &corrupt), "unpack "),
         ("none", one_of_many(&zero, &head, b""), "unpack "),
-        ("empty", one_of_many(&zero, &head, empty), "is missing"),
+        ("empty", one_of_many(&zero, &head, EMPTY_PACK), "is missing"),
         (
             "without its mail",
             one_of_many(&zero, &head, &poor),
@@ -387,16 +389,7 @@ fn damaged_packs_are_refused_and_deliveries_go_on() {
     deliver(&a.mounted.at("u"), "1.x.a", &[7; 5000]).unwrap();
     a.mounted.flush();
     let head = a.head();
-    let out = Command::new("sh")
-        .args([
-            "-c",
-            "git rev-list --objects mail | git pack-objects -q --stdout",
-        ])
-        .current_dir(a.repo())
-        .output()
-        .unwrap();
-    let whole = out.stdout;
-    assert!(whole.len() > 200);
+    let whole = pack_of(&a.repo(), "mail");
     let mut corrupt = whole.clone();
     let middle = corrupt.len() / 2;
     corrupt[middle] ^= 0x55;
@@ -418,12 +411,20 @@ fn damaged_packs_are_refused_and_deliveries_go_on() {
         ("corrupt", corrupt),
         ("none", Vec::new()),
         ("a claim of 5 GiB", claimed),
-        ("an object missing", b"PACK\0\0\0\x02\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e".to_vec()),
+        ("an object missing", EMPTY_PACK.to_vec()),
     ] {
         let out = serve("a", b.store(), &asked, &push_of(&head, &pack));
         let said = String::from_utf8_lossy(&out.stdout);
-        assert!(!said.contains("ok refs/mailbraid/peers/a"), "{what}: {said}");
-        deliver(&b.mounted.at("u"), &format!("1.{}.b", what.replace(' ', "-")), b"x").unwrap();
+        assert!(
+            !said.contains("ok refs/mailbraid/peers/a"),
+            "{what}: {said}"
+        );
+        deliver(
+            &b.mounted.at("u"),
+            &format!("1.{}.b", what.replace(' ', "-")),
+            b"x",
+        )
+        .unwrap();
     }
     b.mounted.flush();
     assert_eq!(b.messages("u").len(), 5);

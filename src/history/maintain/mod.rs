@@ -291,7 +291,10 @@ fn small(ascending: &[Candidate]) -> usize {
 }
 
 /// Removes packs whose objects are all in another one. The index goes first, so that nobody new opens the pack.
-fn remove<'a>(dir: &Path, stems: impl Iterator<Item = &'a PathBuf>) -> Result<(), HistoryError> {
+pub(super) fn remove<'a>(
+    dir: &Path,
+    stems: impl Iterator<Item = &'a PathBuf>,
+) -> Result<(), HistoryError> {
     let gone = |path: &Path, result: io::Result<()>| match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(HistoryError::io("remove", path)(error))
