@@ -97,6 +97,9 @@ pub const TRIE_CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Longest chain of deltas that is copied as it came, from a peer or from git: git cannot read more than 4,095 steps.
 pub const DELTA_DEPTH_MAX: u16 = 4000;
 
+/// Longest chain of deltas within a pack for a peer: git's own default.
+pub const SENT_DEPTH: u16 = 50;
+
 /// zlib level of deltas: made once, copied ever after.
 pub const DELTA_LEVEL: u32 = 9;
 

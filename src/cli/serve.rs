@@ -20,6 +20,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::background::{self, Work};
 use crate::history::Repo;
 use crate::limits;
 use crate::sync::connection::Service;
@@ -77,6 +78,8 @@ pub fn serve(
         return Err(ServeError::Node(node.to_owned()));
     }
     let original = original.ok_or(ServeError::NoCommand)?;
+    // git inherits it.
+    background::begin(Work::Commits);
     let (service, path) = parse(original.to_str().ok_or(ServeError::Command)?)?;
     let repo = repository(&path, only)?;
     let words: &[&str] = match service {

@@ -10,8 +10,11 @@
 //! - Trees: walked against the same path in the first parent; equal ids are skipped. Against the other parents too, where only the id is compared.
 //! - Blobs: sent unless the parent had them in a tree that this commit changed. So a flag change or a move sends no mail again; a copy does, once.
 //! - The plan (ids alone) is made first, because a pack begins with its number of objects; the objects then stream.
+//! - A base in the same pack is named by how far before it lies, one that the other side has by its id. gix compares each such
+//!   id with all entries before it: at 1,000 deliveries a second that was a third of two processors.
+//! - A chain of deltas within the pack has at most [`limits::SENT_DEPTH`] steps: the other side reads it as it came until its maintenance has seen it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use super::hash::{Checksum, ObjectKind, from_gix, to_gix};
@@ -125,8 +128,17 @@ impl Reader {
         let mut blobs = encode::Deflate::new(limits::BLOB_LEVEL);
         let mut trees = encode::Deflate::new(limits::TREE_LEVEL);
         let (mut entry, mut raw, mut base_raw) = (Vec::new(), Vec::new(), Vec::new());
+        // Where each tree begins, and the steps to a whole one or to one that is there.
+        let mut trees_at: HashMap<Oid, (u64, u16)> = HashMap::new();
         for &(id, kind, base) in &plan.objects {
             entry.clear();
+            let start = sink.bytes;
+            let mut depth = 0;
+            let base = base.filter(|base| {
+                trees_at
+                    .get(base)
+                    .is_none_or(|(_, depth)| *depth < limits::SENT_DEPTH)
+            });
             let deflate = if kind == ObjectKind::Blob {
                 &mut blobs
             } else {
@@ -142,7 +154,13 @@ impl Reader {
             }
             match changed {
                 Some((base, delta)) => {
-                    encode::ref_delta_head(&mut entry, delta.len() as u64, base);
+                    match trees_at.get(&base) {
+                        Some((at, steps)) => {
+                            encode::delta_head(&mut entry, delta.len() as u64, start - at);
+                            depth = steps + 1;
+                        }
+                        None => encode::ref_delta_head(&mut entry, delta.len() as u64, base),
+                    }
                     deflate.append(&mut entry, &delta);
                 }
                 None => {
@@ -151,6 +169,9 @@ impl Reader {
                 }
             }
             sink.write(&entry)?;
+            if kind == ObjectKind::Tree {
+                trees_at.insert(id, (start, depth));
+            }
         }
         let Sink {
             out,

@@ -46,6 +46,7 @@ pub use lock::Lock;
 pub use recovery::last_committed;
 pub use status::{JournalStatus, PeerStatus, Status, count_packs};
 
+use crate::background::{self, Work};
 use crate::history::{InitOptions, Reader, Repo, hash_blob};
 use crate::journal::{self, Journal, JournalError};
 use crate::maildir::{HashKind, MailboxFacts, Oid, Op};
@@ -159,13 +160,22 @@ impl Store {
                 .spawn(body)
                 .map_err(|error| StoreError::io(path, error))
         };
-        let store_thread = spawn("mb-store", Box::new(move || worker.run()))?;
+        let store_thread = spawn(
+            "mb-store",
+            Box::new(move || {
+                background::begin(Work::Commits);
+                worker.run();
+            }),
+        )?;
         let maintenance = {
             let repo = repo.clone();
             let shared = Arc::clone(&shared);
             spawn(
                 "mb-maintain",
-                Box::new(move || worker::maintain(&repo, &shared)),
+                Box::new(move || {
+                    background::begin(Work::Upkeep);
+                    worker::maintain(&repo, &shared);
+                }),
             )?
         };
         Ok(Arc::new(Self {

@@ -33,6 +33,7 @@ use crossbeam_channel::Sender;
 use log::{info, warn};
 use parking_lot::Mutex;
 
+use crate::background::{self, Work};
 use crate::config::{self, Peer};
 use crate::history::HistoryError;
 use crate::limits;
@@ -90,7 +91,10 @@ impl Sync {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name("mb-watch".to_owned())
-                .spawn(move || watch::run(&shared, &stopped))
+                .spawn(move || {
+                    background::begin(Work::Commits);
+                    watch::run(&shared, &stopped);
+                })
                 .map_err(HistoryError::io("start a thread for", store.repo().path()))?
         };
         Ok(Arc::new(Self {

@@ -26,6 +26,7 @@ use super::send_pack::{Line, PushError, Target};
 use super::state::{Event, Machine, State};
 use super::stream::Traffic;
 use super::{Shared, jitter, one_line, unix_now};
+use crate::background::{self, Work};
 use crate::config::{FETCH_EVERY, PEER_TIMEOUT, Peer};
 use crate::history::{HEAD_REF, HistoryError, Repo};
 use crate::limits;
@@ -175,7 +176,10 @@ pub(super) fn start(shared: &Arc<Shared>, peer: Peer) -> io::Result<(Arc<Link>, 
     let moved = shared.store.watch_head();
     let thread = std::thread::Builder::new()
         .name(format!("mb-peer-{}", link.peer.name))
-        .spawn(move || exchange.run(&moved, &inbox))?;
+        .spawn(move || {
+            background::begin(Work::Commits);
+            exchange.run(&moved, &inbox);
+        })?;
     Ok((link, thread))
 }
 

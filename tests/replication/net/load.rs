@@ -1,8 +1,8 @@
 //! A thousand deliveries a second, with a peer on a long line and another that is dead.
 //!
 //! Deliveries are files written and synced in `tmp` and renamed to `new`, at fixed moments, by several threads; one that comes late because the one
-//! before was slow is not started earlier for it. First without peers, then with both, then without again, in one run.
-//! `MAILBRAID_NET_SECONDS=60` is how long each of the first two phases goes on (3 by default), `MAILBRAID_NET_RATE=1000` how many a second (300).
+//! before was slow is not started earlier for it. First without peers, then with both, then without again, in one run: the two without are compared as one with
+//! the one between. `MAILBRAID_NET_SECONDS=60` is how long peers are there, and how long they are not (3 by default), `MAILBRAID_NET_RATE=1000` how many a second (300).
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,14 @@ impl Phase {
     /// The time that this part of a hundred stayed below.
     pub fn part(&self, part: usize) -> f64 {
         self.times[(self.times.len() * part / 100).min(self.times.len() - 1)].as_secs_f64() * 1e3
+    }
+
+    /// Both as one.
+    fn and(mut self, other: Self) -> Self {
+        self.times.extend(other.times);
+        self.times.sort();
+        self.whole += other.whole;
+        self
     }
 
     fn text(&self) -> String {
@@ -95,8 +103,8 @@ pub fn run(rate: u32, whole: Duration) {
     let [a, b] = &cluster.nodes[..] else {
         unreachable!("two nodes")
     };
-    let alone = offer(a, "u1", rate, whole);
-    println!("no peers             {}", alone.text());
+    let before = offer(a, "u1", rate, whole / 2);
+    println!("no peers             {}", before.text());
     a.flush();
     // Both ways over a line with 50 ms there and back.
     let delay = Duration::from_millis(25);
@@ -118,6 +126,12 @@ pub fn run(rate: u32, whole: Duration) {
     let level = end.elapsed();
     let there = std::fs::read_dir(b.mountpoint().join("u2/new")).expect("list");
     assert_eq!(there.count(), peers.times.len(), "not all is there");
+    for (node, peer) in [(a, "b"), (a, "dead"), (b, "a")] {
+        node.remove_peer(peer);
+    }
+    let after = offer(a, "u3", rate, whole / 2);
+    println!("no peers again       {}", after.text());
+    let alone = before.and(after);
     println!(
         "ratios: p50 {:.2}, p99 {:.2}; the peer is level {:.2} s after the end",
         peers.part(50) / alone.part(50),

@@ -282,6 +282,14 @@ impl Node {
         assert!(done, "mailbraid peer add: {said}");
     }
 
+    /// Forgets a peer.
+    pub fn remove_peer(&self, name: &str) {
+        let store = self.store();
+        let (done, said) =
+            self.mailbraid(&["peer", "remove", store.to_str().expect("UTF-8"), name]);
+        assert!(done, "mailbraid peer remove: {said}");
+    }
+
     /// `mailbraid status --json`.
     #[track_caller]
     pub fn status(&self) -> serde_json::Value {
