@@ -16,6 +16,9 @@ mod imap;
 mod import_works;
 #[path = "../replication/net/knobs.rs"]
 mod knobs;
+#[path = "../replication/node.rs"]
+mod live_node;
+mod live_works;
 mod mail;
 #[path = "../replication/net/mailbox.rs"]
 mod mailbox;
@@ -31,11 +34,16 @@ mod random;
 #[path = "../replication/net/relay.rs"]
 mod relay;
 mod report;
+mod scale;
+mod separated;
 #[path = "../replication/net/ssh.rs"]
 mod ssh;
 #[path = "../support/mod.rs"]
 mod support;
+mod synthetic;
 mod targets;
+#[path = "../replication/net/wire.rs"]
+mod wire;
 
 use std::time::Instant;
 
@@ -79,10 +87,37 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(p50(&doveadms) / p50(&ours)),
     );
 
+    of_scale(&mut targets);
     println!("{}", targets.text());
     println!("in {:.0} s", start.elapsed().as_secs_f64());
     println!("{}", targets.json());
     Ok(())
+}
+
+fn of_scale(targets: &mut Targets) {
+    let mut add = |what: &str, bound: f64, unit, reached: f64| {
+        targets.add(what, "", (Bound::AtMost, bound), unit, Some(reached));
+    };
+    for figures in [
+        scale::size(),
+        scale::corpus(),
+        scale::copies(),
+        scale::load(),
+        scale::mount(),
+    ] {
+        for scale::Figure(what, bound, unit, reached) in figures {
+            add(what, bound, unit, reached);
+        }
+    }
+    let bytes = wire::run(100_000);
+    let what = "bytes on the wire for a flag change in 100,000";
+    add(what, 1024.0, "B", bytes as f64);
+    let [_, answered] = live_works::measure(100_000, 10_000);
+    let what = "braid into live mounts, 100,000 × 10,000 a side";
+    add(what, 2.0, "s", answered);
+    let behind = places::LONGEST_FLUSH.load(std::sync::atomic::Ordering::Relaxed);
+    let what = "store thread behind the mount, at most";
+    add(what, 5.0, "s", behind as f64 / 1e3);
 }
 
 /// Seconds from the beginning of a delivery that half of all took at most.

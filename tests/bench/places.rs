@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The plain directory on disk, whatever its filesystem: the benches are meant for ext4 and say what they found.
@@ -115,6 +116,9 @@ impl Drop for Server {
     }
 }
 
+/// Milliseconds that a flush after a work has taken at most: how far the store thread was behind the mount.
+pub static LONGEST_FLUSH: AtomicU64 = AtomicU64::new(0);
+
 impl Place {
     /// The plain directory.
     ///
@@ -208,6 +212,7 @@ impl Place {
     /// Where `mailbraid flush` fails.
     pub fn settle(&self) -> io::Result<()> {
         if let Some(store) = &self.store {
+            let since = std::time::Instant::now();
             let status = Command::new(env!("CARGO_BIN_EXE_mailbraid"))
                 .arg("flush")
                 .arg(store)
@@ -216,6 +221,8 @@ impl Place {
             if !status.success() {
                 return Err(io::Error::other(format!("mailbraid flush: {status}")));
             }
+            let millis = since.elapsed().as_millis() as u64;
+            LONGEST_FLUSH.fetch_max(millis, Ordering::Relaxed);
         }
         Ok(())
     }

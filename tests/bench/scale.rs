@@ -1,4 +1,5 @@
-//! Sizes and times at scale: sections of `cargo bench --bench history`.
+//! Sizes and times at scale: sections of `cargo bench --bench history`, and the second table of `--bench all`. Each prints what it found and returns what it
+//! has a bound for.
 //!
 //! Bytes are asserted, since they are the same on every machine; times are printed beside what they are to be.
 
@@ -14,15 +15,73 @@ use mailbraid::maildir::{Attrs, Content, Op, TreePath};
 use mailbraid::store::message;
 
 use super::mail::MailGen;
-use super::{KIND, Store, cpu, name};
+use super::synthetic::{KIND, Store, cpu, name};
+
+/// A figure that has a bound: what it is, the bound, its unit, what was reached.
+pub struct Figure(pub &'static str, pub f64, pub &'static str, pub f64);
 
 /// Bytes that a file of this size takes on ext4 and everywhere else with blocks of 4 KiB.
 fn on_disk(size: usize) -> u64 {
     (size as u64).div_ceil(4096) * 4096
 }
 
+/// One flag change, a commit each, in folders of a thousand to a million.
+pub fn size() -> Vec<Figure> {
+    println!(
+        "size: one flag change, a commit each, after maintenance (to be 800 bytes with index)"
+    );
+    let mut costs = Vec::new();
+    for count in [1_000, 10_000, 100_000, 1_000_000] {
+        let mut store = Store::new();
+        let since = Instant::now();
+        store.fill(count);
+        let filled = since.elapsed().as_secs_f64();
+        let before = store.bytes();
+        let changes = 1000;
+        for _ in 0..changes {
+            store.flag(count);
+            let subject = format!(
+                "flag INBOX +S {}",
+                &name(store.seq as usize % count, "")[6..]
+            );
+            store.commit(&subject);
+            store.writer.flush().unwrap();
+            maintain(&store.repo, Maintenance::Geometric).unwrap();
+        }
+        maintain(&store.repo, Maintenance::Full).unwrap();
+        let after = store.bytes();
+        println!(
+            "  {count:>8} messages: {:>4} bytes of pack, {:>4} with index; filled in {filled:.1} s to {:.1} MB",
+            (after.0 - before.0) / changes,
+            (after.1 - before.1) / changes,
+            before.1 as f64 / 1e6,
+        );
+        costs.push((after.1 - before.1) / changes);
+    }
+    let (least, most) = (costs.iter().min().unwrap(), costs.iter().max().unwrap());
+    println!(
+        "  within {:.2} of one another (to be 1.5)",
+        *most as f64 / *least as f64
+    );
+    assert!(*most <= 800 && 2 * most <= 3 * least, "{costs:?}");
+    vec![
+        Figure(
+            "repository for a flag change, 1,000 to 1,000,000",
+            800.0,
+            "B",
+            *most as f64,
+        ),
+        Figure(
+            "the largest of these to the smallest",
+            1.5,
+            "×",
+            *most as f64 / *least as f64,
+        ),
+    ]
+}
+
 /// The repository of 50,000 mails against `du` of the same Maildir.
-pub fn corpus() {
+pub fn corpus() -> Vec<Figure> {
     const MAILS: usize = 50_000;
     println!("corpus: {MAILS} generated mails");
     let mut store = Store::new();
@@ -51,10 +110,17 @@ pub fn corpus() {
         spent.0,
         spent.1
     );
+    let ratio = bytes as f64 / du as f64;
+    vec![Figure(
+        "repository to du of the Maildir, 50,000 mails",
+        0.55,
+        "×",
+        ratio,
+    )]
 }
 
 /// One message to 100 recipients.
-pub fn copies() {
+pub fn copies() -> Vec<Figure> {
     println!("copies: one message of 1 MB to 100 recipients");
     let mut store = Store::new();
     for user in 0..100 {
@@ -99,10 +165,17 @@ pub fn copies() {
         (added - once) as f64 / 100.0
     );
     assert!(added - once < 100 * 2048, "{added} bytes for 100 copies");
+    let each = (added - once) as f64 / 100.0;
+    vec![Figure(
+        "one message to 100 recipients, beyond itself, each",
+        2048.0,
+        "B",
+        each,
+    )]
 }
 
 /// 1,000,000 flag changes over 100,000 messages, in commits as the mount makes them under full load, and the log of one message in that history.
-pub fn load() {
+pub fn load() -> Vec<Figure> {
     const MESSAGES: usize = 100_000;
     const CHANGES: usize = 1_000_000;
     /// What a mount under full load commits at once: a tenth of a second of flag changes.
@@ -181,6 +254,15 @@ pub fn load() {
     times.sort_by(f64::total_cmp);
     println!("  log of one message: {:.2} s (to be 1 s)", times[1]);
     assert!(both <= 200_000_000, "{both} bytes");
+    vec![
+        Figure(
+            "history of 1,000,000 flag changes",
+            200.0,
+            "MB",
+            both as f64 / 1e6,
+        ),
+        Figure("mailbraid log of one message in it", 1.0, "s", times[1]),
+    ]
 }
 
 /// A mounted store, whose process is ended on drop.
@@ -273,7 +355,7 @@ fn flag_rate(root: &Path, folder: &str, count: usize, round: usize) -> f64 {
 }
 
 /// A folder of 1,000,000 messages behind a mount.
-pub fn mount() {
+pub fn mount() -> Vec<Figure> {
     const MESSAGES: usize = 1_000_000;
     println!("mount: a folder of {MESSAGES} messages");
     let mut store = Store::new();
@@ -305,6 +387,7 @@ pub fn mount() {
     let mut times: Vec<f64> = (0..5).map(|_| Mount::start(place, root).took).collect();
     times.sort_by(f64::total_cmp);
     println!("  mount after a clean stop: {:.3} s (to be 1 s)", times[2]);
+    let clean = times[2];
 
     let mut times: Vec<f64> = (0..3)
         .map(|round| {
@@ -316,6 +399,7 @@ pub fn mount() {
         .collect();
     times.sort_by(f64::total_cmp);
     println!("  mount after SIGKILL: {:.3} s (to be 2 s)", times[1]);
+    let killed = times[1];
 
     let daemon = Mount::start(place, root);
     let since = Instant::now();
@@ -328,9 +412,10 @@ pub fn mount() {
         since.elapsed().as_secs_f64()
     );
     let each = |now: u64, base: u64| (now.saturating_sub(base)) as f64 / MESSAGES as f64;
+    let resident = each(daemon.memory("VmRSS"), base);
     println!(
         "  resident with it listed: {:.0} bytes a message above the empty daemon, {:.0} of them not the kernel's to take back (to be 200)",
-        each(daemon.memory("VmRSS"), base),
+        resident,
         each(daemon.memory("RssAnon"), base_anon)
     );
     list(&root.join("v/cur")).unwrap();
@@ -347,6 +432,27 @@ pub fn mount() {
         small[3],
         large[3] / small[3]
     );
+    vec![
+        Figure(
+            "mount of 1,000,000 messages after a clean stop",
+            1.0,
+            "s",
+            clean,
+        ),
+        Figure("the same after SIGKILL", 2.0, "s", killed),
+        Figure(
+            "resident memory a message with it listed",
+            200.0,
+            "B",
+            resident,
+        ),
+        Figure(
+            "a flag change in it to one in 1,000",
+            1.3,
+            "×",
+            large[3] / small[3],
+        ),
+    ]
 }
 
 /// A message of few bytes, with what a name and a server say of it.

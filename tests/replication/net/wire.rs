@@ -122,9 +122,9 @@ fn changes(cluster: &Cluster, messages: usize, from: usize) -> Vec<u64> {
     sent
 }
 
-/// The run; prints what it found.
+/// The run; prints what it found. Bytes of a change beyond the handshake, where each is the peer of each.
 #[track_caller]
-pub fn run(messages: usize) {
+pub fn run(messages: usize) -> u64 {
     let mut cluster = Cluster::machines(&["a", "b"]);
     for node in &mut cluster.nodes {
         node.init();
@@ -168,4 +168,5 @@ pub fn run(messages: usize) {
     for node in &cluster.nodes {
         mounted::fsck(&node.store());
     }
+    both
 }
