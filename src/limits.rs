@@ -103,6 +103,9 @@ pub const SENT_DEPTH: u16 = 50;
 /// zlib level of deltas: made once, copied ever after.
 pub const DELTA_LEVEL: u32 = 9;
 
+/// How often an object that was read wrong is read again.
+pub const WRONG_RETRIES: u32 = 3;
+
 /// Packs that gather before maintenance merges them under load: fewer would copy the same objects too often, more would slow lookups.
 pub const MERGE_MIN: usize = 8;
 

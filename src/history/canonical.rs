@@ -14,7 +14,6 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-use super::hash::to_gix;
 use super::tree::{self, MAX_DEPTH};
 use super::writer::encode_commit;
 use super::{CommitInfo, CommitText, HistoryError, Reader, reader};
@@ -309,26 +308,19 @@ impl Reader {
 
     /// The size of an object of this kind, its content unread.
     fn expect(&self, oid: Oid, kind: gix::objs::Kind, most: u64) -> Result<u64, HistoryError> {
-        let header = match self.git().try_find_header(to_gix(oid)) {
-            Ok(Some(header)) => header,
-            Ok(None) => return Err(HistoryError::Missing(oid)),
-            Err(why) => return Err(HistoryError::corrupt(oid, format!("{why:#}"))),
-        };
-        if header.kind() != kind {
+        let (found, size) = self.header(oid, kind)?;
+        if found != kind {
             return Err(HistoryError::corrupt(
                 oid,
-                format!("it is a {}, not a {kind}", header.kind()),
+                format!("it is a {found}, not a {kind}"),
             ));
         }
-        if header.size() > most {
+        if size > most {
             return Err(HistoryError::corrupt(
                 oid,
-                format!(
-                    "a {kind} of {} bytes is larger than the {most} that are allowed",
-                    header.size()
-                ),
+                format!("a {kind} of {size} bytes is larger than the {most} that are allowed"),
             ));
         }
-        Ok(header.size())
+        Ok(size)
     }
 }

@@ -5,7 +5,7 @@
 
 use gix::objs::{CommitRefIter, Kind, TreeRefIter};
 
-use super::hash::{from_gix, gix_kind, to_gix};
+use super::hash::{from_gix, gix_kind};
 use super::{HistoryError, Received, Repo, maintain};
 use crate::maildir::Oid;
 
@@ -15,40 +15,44 @@ impl Repo {
     /// # Errors
     /// I/O errors, damaged objects.
     pub fn lacks(&self, received: &Received, head: Oid) -> Result<Option<Oid>, HistoryError> {
-        let git = self.git();
-        if !git.has_object(to_gix(head)) {
+        let reader = self.reader();
+        if !reader.has(head) {
             return Ok(Some(head));
         }
         let Some(keep) = received.keep() else {
             return Ok(None);
         };
         let path = keep.with_extension("idx");
-        let read = || -> Result<Option<Oid>, gix::Error> {
-            let index = gix::odb::pack::index::File::at(&path, gix_kind(self.kind()))?;
-            for entry in index.iter() {
-                let object = git.find_object(entry.oid)?;
-                let named: Vec<_> = match object.kind {
-                    Kind::Blob => continue,
-                    Kind::Tree => TreeRefIter::from_bytes(&object.data, git.object_hash())
-                        .map(|entry| entry.map(|entry| entry.oid.to_owned()))
-                        .collect::<Result<_, _>>()?,
-                    Kind::Commit => {
-                        let commit = || CommitRefIter::from_bytes(&object.data, git.object_hash());
-                        let tree = commit().tree_id()?;
-                        std::iter::once(tree).chain(commit().parent_ids()).collect()
-                    }
-                    // We have none, and nothing of ours names one.
-                    Kind::Tag => return Ok(Some(from_gix(entry.oid))),
-                };
-                for id in named {
-                    if !git.has_object(id) {
-                        return Ok(Some(from_gix(id)));
-                    }
+        let unreadable = HistoryError::git_chain("the pack's objects cannot be read");
+        let index =
+            gix::odb::pack::index::File::at(&path, gix_kind(self.kind())).map_err(unreadable)?;
+        let hash = gix_kind(self.kind());
+        let mut data = Vec::new();
+        for entry in index.iter() {
+            let oid = from_gix(entry.oid);
+            let named = match reader.any(oid, &mut data)? {
+                Kind::Blob => continue,
+                Kind::Tree => TreeRefIter::from_bytes(&data, hash)
+                    .map(|entry| entry.map(|entry| from_gix(entry.oid)))
+                    .collect::<Result<Vec<_>, _>>(),
+                Kind::Commit => {
+                    let commit = || CommitRefIter::from_bytes(&data, hash);
+                    commit().tree_id().map(|tree| {
+                        let parents = commit().parent_ids();
+                        std::iter::once(tree).chain(parents).map(from_gix).collect()
+                    })
+                }
+                // We have none, and nothing of ours names one.
+                Kind::Tag => return Ok(Some(oid)),
+            };
+            let named = named.map_err(|why| HistoryError::corrupt(oid, format!("{why:#}")))?;
+            for id in named {
+                if !reader.has(id) {
+                    return Ok(Some(id));
                 }
             }
-            Ok(None)
-        };
-        read().map_err(HistoryError::git_chain("the pack's objects cannot be read"))
+        }
+        Ok(None)
     }
 }
 

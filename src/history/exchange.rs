@@ -65,8 +65,8 @@ impl Reader {
             .filter(|id| self.has(**id))
             .map(|id| to_gix(*id))
             .collect();
-        let walk = self
-            .git()
+        let git = self.git();
+        let walk = git
             .rev_walk([to_gix(want)])
             .with_hidden(hidden)
             .all()

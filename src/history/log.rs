@@ -56,8 +56,8 @@ impl Reader {
         each: &mut dyn FnMut(Oid) -> Result<(), HistoryError>,
     ) -> Result<(), HistoryError> {
         let failed = HistoryError::git("cannot walk the history");
-        let walk = self
-            .git()
+        let git = self.git();
+        let walk = git
             .rev_walk(tips.iter().map(|oid| to_gix(*oid)))
             .with_hidden(hidden.iter().map(|oid| to_gix(*oid)))
             .sorting(gix::revision::walk::Sorting::ByCommitTime(

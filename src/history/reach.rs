@@ -23,8 +23,8 @@ impl Reader {
             .iter()
             .filter(|id| self.has(**id))
             .map(|id| to_gix(*id));
-        let walk = self
-            .git()
+        let git = self.git();
+        let walk = git
             .rev_walk([to_gix(head)])
             .with_hidden(hidden)
             .all()

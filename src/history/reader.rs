@@ -1,5 +1,19 @@
 //! Reading: blobs, directories, folders' facts, commits. One reader a thread.
+//!
+//! The problem: the library numbers packs, and gives the number of one that is gone to one that comes. A handle that still has the old index then reads at the old
+//! place in the new pack, and what it keeps of resolved deltas is kept by number and place. So it may answer with another object: an older version of the same
+//! leaf, in which an expunged message is still there. Rules:
+//!
+//! - **Whatever is read is hashed.** Where it is not what was asked for, or cannot be read, it is read again by a handle that knows no former pack.
+//! - Walks along commits begin with such a handle ([`Reader::git`]): there is no time for packs to go and come.
+//!
+//! Rejected: numbers that stay (`prevent_pack_unload`): they are used up after so many packs as there are slots. No cache of deltas: a version of a tree hangs on
+//! dozens of others.
 
+use std::cell::RefCell;
+
+use gix::objs::Exists as _;
+use gix::odb::Header as _;
 use gix::prelude::FindExt as _;
 
 use super::hash::{ObjectKind, from_gix, hash_object, to_gix};
@@ -24,7 +38,8 @@ pub struct CommitInfo {
 
 /// Reads objects. Send, not Sync: each thread takes its own from [`Repo::reader`].
 pub struct Reader {
-    git: gix::Repository,
+    repo: Repo,
+    objects: RefCell<gix::OdbHandle>,
     kind: HashKind,
     empty_tree: Oid,
 }
@@ -32,7 +47,8 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(repo: &Repo) -> Self {
         Self {
-            git: repo.git(),
+            repo: repo.clone(),
+            objects: RefCell::new(caching(repo)),
             kind: repo.kind(),
             empty_tree: hash_object(repo.kind(), ObjectKind::Tree, b""),
         }
@@ -44,14 +60,15 @@ impl Reader {
         self.kind
     }
 
-    pub(super) fn git(&self) -> &gix::Repository {
-        &self.git
+    /// A handle for a walk, which knows no former pack.
+    pub(super) fn git(&self) -> gix::Repository {
+        self.repo.git()
     }
 
     /// Whether the object is in the repository.
     #[must_use]
     pub fn has(&self, oid: Oid) -> bool {
-        self.git.has_object(to_gix(oid))
+        self.objects.borrow().exists(&to_gix(oid))
     }
 
     /// The content of a blob.
@@ -218,24 +235,7 @@ impl Reader {
         kind: gix::objs::Kind,
         content: &mut Vec<u8>,
     ) -> Result<(), HistoryError> {
-        let mut patience = limits::MISS_RETRIES;
-        let (found, len) = loop {
-            let why = match self.git.objects.find(&to_gix(oid), content) {
-                Ok(data) => break (data.kind, data.data.len()),
-                Err(why) => why,
-            };
-            if !why.classify().is_not_found() {
-                return Err(HistoryError::corrupt(oid, format!("{why:#}")));
-            }
-            // Packs come and go under us, and the library's look at the directory may have met one that another thread was
-            // taking in at that moment.
-            if patience == 0 {
-                return Err(HistoryError::Missing(oid));
-            }
-            patience -= 1;
-            std::thread::sleep(limits::MISS_PAUSE);
-        };
-        content.truncate(len);
+        let found = self.any(oid, content)?;
         if found != kind {
             return Err(HistoryError::corrupt(
                 oid,
@@ -243,6 +243,87 @@ impl Reader {
             ));
         }
         Ok(())
+    }
+
+    /// An object of whatever kind.
+    pub(super) fn any(
+        &self,
+        oid: Oid,
+        content: &mut Vec<u8>,
+    ) -> Result<gix::objs::Kind, HistoryError> {
+        let (mut patience, mut again) = (limits::MISS_RETRIES, limits::WRONG_RETRIES);
+        loop {
+            let found = self.objects.borrow().find(&to_gix(oid), content);
+            let wrong = match found.map(|data| (data.kind, data.data.len())) {
+                Ok((kind, len)) => {
+                    content.truncate(len);
+                    if hash_object(self.kind, from_gix_kind(kind), content) == oid {
+                        return Ok(kind);
+                    }
+                    "its content has another id".to_owned()
+                }
+                Err(why) if why.classify().is_not_found() => {
+                    // Packs come and go under us, and the library's look at the directory may have met one that another thread was
+                    // taking in at that moment.
+                    if patience == 0 {
+                        return Err(HistoryError::Missing(oid));
+                    }
+                    patience -= 1;
+                    std::thread::sleep(limits::MISS_PAUSE);
+                    continue;
+                }
+                Err(why) => format!("{why:#}"),
+            };
+            if again == 0 {
+                return Err(HistoryError::corrupt(oid, wrong));
+            }
+            again -= 1;
+            self.objects.replace(caching(&self.repo));
+        }
+    }
+
+    /// Kind and size of an object, its content unread. Where it is not of this kind, it is asked for again by a handle that knows no former pack.
+    pub(super) fn header(
+        &self,
+        oid: Oid,
+        kind: gix::objs::Kind,
+    ) -> Result<(gix::objs::Kind, u64), HistoryError> {
+        let mut again = limits::WRONG_RETRIES;
+        loop {
+            let found = self.objects.borrow().try_header(&to_gix(oid));
+            match found {
+                Ok(Some(header)) if header.kind() == kind || again == 0 => {
+                    return Ok((header.kind(), header.size()));
+                }
+                Ok(None) => return Err(HistoryError::Missing(oid)),
+                Err(why) if again == 0 => {
+                    return Err(HistoryError::corrupt(oid, format!("{why:#}")));
+                }
+                Ok(Some(_)) | Err(_) => {}
+            }
+            again -= 1;
+            self.objects.replace(caching(&self.repo));
+        }
+    }
+}
+
+/// A handle that keeps what deltas come to.
+fn caching(repo: &Repo) -> gix::OdbHandle {
+    let mut objects = repo.git().objects.clone();
+    objects.set_pack_cache(|| {
+        Box::new(gix::odb::pack::cache::lru::MemoryCappedHashmap::new(
+            limits::READER_CACHE_BYTES,
+        ))
+    });
+    objects
+}
+
+fn from_gix_kind(kind: gix::objs::Kind) -> ObjectKind {
+    match kind {
+        gix::objs::Kind::Commit => ObjectKind::Commit,
+        gix::objs::Kind::Tree => ObjectKind::Tree,
+        gix::objs::Kind::Blob => ObjectKind::Blob,
+        gix::objs::Kind::Tag => ObjectKind::Tag,
     }
 }
 
@@ -277,4 +358,78 @@ fn parse_commit(oid: Oid, raw: &[u8]) -> Result<CommitInfo, HistoryError> {
         author: format!("{} <{}>", author.name, author.email),
         message: commit.message.to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::history::InitOptions;
+    use crate::history::pack::encode::{self, Deflate, Packed};
+    use crate::history::pack::{delta, install};
+
+    /// A leaf with so many messages, one of which has this name.
+    fn leaf(name: &str) -> Vec<u8> {
+        let mut raw = Vec::new();
+        for number in 0..20 {
+            let id = hash_object(HashKind::Sha1, ObjectKind::Blob, &[number]);
+            let file = format!("1700000000.M{number:02}P1.vm");
+            tree::push(&mut raw, false, file.as_bytes(), id.as_bytes());
+        }
+        let id = hash_object(HashKind::Sha1, ObjectKind::Blob, name.as_bytes());
+        tree::push(&mut raw, false, name.as_bytes(), id.as_bytes());
+        raw
+    }
+
+    /// A pack of a leaf and, as a delta against it, of another. The other's id, and the pack.
+    fn pack(repo: &Repo, base: &[u8], other: &[u8]) -> (Oid, std::path::PathBuf) {
+        let (mut body, mut entries) = (Vec::new(), Vec::new());
+        let mut deflate = Deflate::new(6);
+        let mut add = |body: &mut Vec<u8>, raw: &[u8], start: usize| {
+            entries.push(Packed {
+                oid: hash_object(HashKind::Sha1, ObjectKind::Tree, raw),
+                crc: crc32fast::hash(&body[start..]),
+                offset: (encode::HEADER + start) as u64,
+            });
+        };
+        encode::head(&mut body, ObjectKind::Tree, base.len() as u64);
+        deflate.append(&mut body, base);
+        add(&mut body, base, 0);
+        let start = body.len();
+        let change = delta::trees(base, other, HashKind::Sha1).unwrap();
+        encode::delta_head(&mut body, change.len() as u64, start as u64);
+        deflate.append(&mut body, &change);
+        add(&mut body, other, start);
+        let other = hash_object(HashKind::Sha1, ObjectKind::Tree, other);
+        let made = install::install_bytes(&repo.pack_dir(), HashKind::Sha1, &body, &mut entries);
+        (other, made.unwrap().stem)
+    }
+
+    /// The library takes the second pack for the first, which is gone, and has kept what stood at the same place in it.
+    #[test]
+    fn an_expunged_message_does_not_come_back_from_a_pack_that_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            kind: HashKind::Sha1,
+            node: "a".to_owned(),
+        };
+        let repo = Repo::init(&dir.path().join("repo.git"), &options).unwrap();
+        let base = leaf("1800000000.M1P1.vm");
+        let (old, new) = (leaf("1800000000.M2P1.vm"), leaf("1800000000.M3P1.vm"));
+        let reader = repo.reader();
+        let mut raw = Vec::new();
+
+        let (old_id, first) = pack(&repo, &base, &old);
+        reader.tree(old_id, &mut raw).unwrap();
+        assert_eq!(raw, old);
+        for ext in ["idx", "pack", "keep"] {
+            fs::remove_file(first.with_extension(ext)).unwrap();
+        }
+        // A look at the directory, in which the pack is gone.
+        assert!(!reader.has(hash_object(HashKind::Sha1, ObjectKind::Blob, b"nothing")));
+        let (new_id, _) = pack(&repo, &base, &new);
+        reader.tree(new_id, &mut raw).unwrap();
+        assert_eq!(raw, new);
+    }
 }

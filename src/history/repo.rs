@@ -210,11 +210,8 @@ impl Repo {
         let mut git = self.inner.git.to_thread_local();
         // A `refs/replace/` that some peer sent must not change what we read.
         git.objects.ignore_replacements = true;
-        git.objects.set_pack_cache(|| {
-            Box::new(gix::odb::pack::cache::lru::MemoryCappedHashmap::new(
-                limits::READER_CACHE_BYTES,
-            ))
-        });
+        // It may answer with what stood at the same place in a pack that is gone: see [`super::reader`].
+        git.objects.unset_pack_cache();
         git
     }
 

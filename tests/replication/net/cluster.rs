@@ -183,3 +183,13 @@ impl Cluster {
         self.dir.path()
     }
 }
+
+impl Drop for Cluster {
+    /// With `MAILBRAID_KEEP` set, what a failed test leaves is kept.
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("MAILBRAID_KEEP").is_some() {
+            eprintln!("kept: {}", self.dir.path().display());
+            self.dir.disable_cleanup(true);
+        }
+    }
+}
