@@ -139,9 +139,16 @@ pub const ROUND_BYTES: usize = 32 * 1024 * 1024;
 /// How long the store thread sleeps at most before it looks whether to stop.
 pub const STORE_IDLE: Duration = Duration::from_millis(500);
 
-/// How long a busy store thread lets operations gather before the next commit. A commit costs about 2 ms of syncs, which compete
-/// with the journal's own; a peer sees a burst this much later.
-pub const GATHER: Duration = Duration::from_millis(100);
+/// How long a busy store thread lets operations gather, in terms of what the last commit took: its syncs compete with the journal's own, and
+/// are a tenth of the time at most.
+pub const GATHER_TIMES: u32 = 10;
+
+/// The longest that it lets them gather: a peer sees a burst this much later.
+pub const GATHER_MOST: Duration = Duration::from_millis(250);
+
+/// How long a thread behind the requests may run where others want its processor: longer than any that a client waits for. A thread of
+/// the usual slice (0.7 to 3 ms) that is woken takes the processor at once then.
+pub const BACKGROUND_SLICE: Duration = Duration::from_millis(10);
 
 /// How often a commit is tried again on a full disk.
 pub const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
@@ -188,7 +195,7 @@ pub const FUSE_THREADS: usize = 4;
 pub const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a merged pack stays beside its successor (`mailbraid.packGrace`): as long as plain git may need from listing the packs to opening the
-/// youngest. A store under full load has ten commits, so ten packs, a second, and every one of them slows look-ups.
+/// youngest. A store under full load has four commits, so four packs, a second, and every one of them slows look-ups.
 pub const PACK_GRACE: Duration = Duration::from_secs(15);
 
 /// A merged pack stays a second longer for so many bytes of it: `git fsck` has verified all that is younger, which is less, before it opens this one.

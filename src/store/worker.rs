@@ -232,8 +232,9 @@ impl Worker {
             }
             let done = match self.work() {
                 // A busy store gathers; a quiet one commits each action at once.
-                Ok(operations) if operations > 1 => {
-                    not_before = Instant::now() + limits::GATHER;
+                Ok(Some(busy)) => {
+                    let pause = (busy * limits::GATHER_TIMES).min(limits::GATHER_MOST);
+                    not_before = Instant::now() + pause;
                     Ok(())
                 }
                 done => done.map(|_| ()),
@@ -260,17 +261,19 @@ impl Worker {
         }
     }
 
-    /// One round: waits for operations, commits them, and braids what is to be braided. Returns how many were committed.
-    fn work(&mut self) -> Result<usize, StoreError> {
-        let mut operations = 0;
+    /// One round: waits for operations, commits them, and braids what is to be braided. Returns how long the commit took where it was more than one.
+    fn work(&mut self) -> Result<Option<Duration>, StoreError> {
+        let mut busy = None;
         let wait = self.braider.pause();
         if self.journal.wait_appended(self.committer.done(), wait) {
             self.wait_for_uid()?;
-            operations = self.commit()?.operations;
+            let since = Instant::now();
+            let round = self.commit()?;
+            busy = (round.operations > 1).then(|| since.elapsed());
         }
         self.braid()?;
         self.heads.set_unbraided(self.braider.unbraided());
-        Ok(operations)
+        Ok(busy)
     }
 
     /// Where the last operation is a message that has no UID yet, the one that gives it is likely a moment away and is to be in the same commit: a commit each
