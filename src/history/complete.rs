@@ -1,36 +1,49 @@
-//! Whether a pushed pack brings all that its objects name, before a ref lets anybody see them.
+//! Whether a pushed pack brings all that its objects name, before anybody sees it.
 //!
 //! What is in the repository is complete: every object has all that it names. So a pack that names only its own objects and those here keeps it so, and nothing beyond the
-//! pack needs to be read. A pack that does not is removed again: what a later one names must not be found in it.
+//! pack needs to be read. A pack that does not is not admitted: what a later one names must not be found in it.
 
-use gix::objs::{CommitRefIter, Kind, TreeRefIter};
+use gix::objs::{CommitRefIter, Exists as _, Kind, TreeRefIter};
+use gix::odb::pack::cache::lru::MemoryCappedHashmap;
+use gix::odb::pack::data::entry::Header;
 
-use super::hash::{from_gix, gix_kind};
-use super::{HistoryError, Received, Repo, maintain};
+use super::hash::{from_gix, gix_kind, to_gix};
+use super::{HistoryError, incoming::Incoming};
+use crate::limits;
 use crate::maildir::Oid;
 
-impl Repo {
+impl Incoming {
     /// The first object found that `head` or an object of the pack names and that is not here.
     ///
     /// # Errors
-    /// I/O errors, damaged objects.
-    pub fn lacks(&self, received: &Received, head: Oid) -> Result<Option<Oid>, HistoryError> {
-        let reader = self.reader();
-        if !reader.has(head) {
+    /// Damaged objects.
+    pub fn lacks(&self, head: Oid) -> Result<Option<Oid>, HistoryError> {
+        let here = self.repo().git().objects;
+        let is_there = |oid: Oid| {
+            let oid = to_gix(oid);
+            let own = self.pack().and_then(|pack| pack.index.lookup(oid));
+            own.is_some() || here.exists(&oid)
+        };
+        if !is_there(head) {
             return Ok(Some(head));
         }
-        let Some(keep) = received.keep() else {
+        let Some(pack) = self.pack() else {
             return Ok(None);
         };
-        let path = keep.with_extension("idx");
-        let unreadable = HistoryError::git_chain("the pack's objects cannot be read");
-        let index =
-            gix::odb::pack::index::File::at(&path, gix_kind(self.kind())).map_err(unreadable)?;
-        let hash = gix_kind(self.kind());
+        let hash = gix_kind(self.repo().kind());
+        let mut cache = MemoryCappedHashmap::new(limits::READER_CACHE_BYTES);
+        let mut inflate = gix::zlib::Inflate::default();
         let mut data = Vec::new();
-        for entry in index.iter() {
-            let oid = from_gix(entry.oid);
-            let named = match reader.any(oid, &mut data)? {
+        for at in 0..pack.index.num_objects() {
+            let oid = from_gix(pack.index.oid_at_index(at));
+            let bad = |why: gix::Error| HistoryError::corrupt(oid, format!("{why:#}"));
+            let entry = pack.pack.entry(pack.index.pack_offset_at_index(at));
+            if matches!(entry.map_err(bad)?.header, Header::Blob) {
+                continue;
+            }
+            // Ids were computed from what stands here when the index was made.
+            let found = pack.get_object_by_index(at, &mut data, &mut inflate, &mut cache);
+            let named = match found.map_err(bad)?.0.kind {
                 Kind::Blob => continue,
                 Kind::Tree => TreeRefIter::from_bytes(&data, hash)
                     .map(|entry| entry.map(|entry| from_gix(entry.oid)))
@@ -46,24 +59,10 @@ impl Repo {
                 Kind::Tag => return Ok(Some(oid)),
             };
             let named = named.map_err(|why| HistoryError::corrupt(oid, format!("{why:#}")))?;
-            for id in named {
-                if !reader.has(id) {
-                    return Ok(Some(id));
-                }
+            if let Some(missing) = named.into_iter().find(|oid| !is_there(*oid)) {
+                return Ok(Some(missing));
             }
         }
         Ok(None)
-    }
-}
-
-impl Received {
-    /// Removes the pack, which nothing refers to.
-    pub fn discard(self) {
-        if let Some(keep) = self.keep()
-            && let Some(dir) = keep.parent()
-        {
-            // Left behind, it is a pack that nothing refers to.
-            let _ = maintain::remove(dir, std::iter::once(&keep.with_extension("")));
-        }
     }
 }

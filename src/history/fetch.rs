@@ -2,25 +2,25 @@
 //!
 //! Rules:
 //! - A fetch's connection speaks protocol V1, where the server names its refs at once: one exchange less than V2.
+//! - What breaks off, is damaged, or was pushed and is incomplete, nobody ever sees ([`super::incoming`]). A fetched pack is not asked whether it is complete, but nor is it ever
+//!   removed; whoever uses what its refs name reads all of it first.
 //! - No ref is touched: what came has to be checked first. Until then the pack has a `.keep`, which goes with [`Received`].
-//! - The git library syncs nothing. Pack, index and directory are synced here, before anybody can refer to what they hold.
-//! - A peer may claim any size for an object. Memory is taken up to [`limits::OBJECT_MAX`], not more.
+//! - The git library syncs nothing. Pack and index are synced before anybody can see them, and the directory before anybody can refer to what they hold.
+//! - A peer may claim any size for an object. Memory is taken up to [`crate::limits::OBJECT_MAX`], not more.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use gix_protocol::fetch::{self, RefMap, Shallow, Tags, negotiate, refmap};
 use gix_transport::client::blocking_io::Transport;
 
 use super::hash::{from_gix, gix_kind, to_gix};
+use super::incoming::Incoming;
+use super::pack::install;
 use super::{HistoryError, Repo, durable};
-use crate::limits;
 use crate::maildir::Oid;
-
-type Written = gix::odb::pack::bundle::write::Outcome;
 
 /// What a fetch or a push brought. The pack is protected from `git gc` until this is dropped.
 #[derive(Debug, Default)]
@@ -29,21 +29,15 @@ pub struct Received {
     pub refs: BTreeMap<String, Oid>,
     /// Objects of the pack; 0 where we had all.
     pub objects: u32,
-    keep: Option<PathBuf>,
+    _keep: Option<install::Keep>,
 }
 
 impl Received {
-    /// What keeps the pack; `None` where none came.
-    pub(super) fn keep(&self) -> Option<&Path> {
-        self.keep.as_deref()
-    }
-}
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        if let Some(keep) = &self.keep {
-            // Left behind, it costs a pack that is never merged.
-            let _ = std::fs::remove_file(keep);
+    pub(super) fn new(objects: u32, keep: Option<install::Keep>) -> Self {
+        Self {
+            refs: BTreeMap::new(),
+            objects,
+            _keep: keep,
         }
     }
 }
@@ -94,11 +88,12 @@ impl Repo {
             graph: &mut graph,
             negotiator: gix::negotiate::Algorithm::Consecutive.into_negotiator(),
         };
-        let mut written = None;
+        let mut taken = None;
         let outcome = gix_protocol::fetch(
             &mut bargain,
             |pack, progress, interrupt| {
-                written = Some(self.write_pack(pack, progress, interrupt)?);
+                let pack = Incoming::take(self, pack, progress, interrupt);
+                taken = Some(pack.map_err(gix::Error::from_error)?);
                 Ok(true)
             },
             gix::progress::Discard,
@@ -119,67 +114,26 @@ impl Repo {
                 reject_shallow_remote: true,
             },
         );
-        let mut received = match written {
-            Some(written) => self.settle_pack(written)?,
-            None => Received::default(),
-        };
-        received.refs = refs;
         let outcome = outcome.map_err(HistoryError::git_chain("the fetch failed"))?;
         if outcome.is_none() {
             // Nothing was asked for, and the server waits for a word. If it does not hear it, it will notice that we are gone.
             let _ = gix_protocol::indicate_end_of_interaction(transport, false);
         }
+        let mut received = match taken {
+            Some(pack) => pack.admit()?,
+            None => Received::default(),
+        };
+        received.refs = refs;
         Ok(received)
     }
 
-    /// Takes a pack that a peer pushes, which may be thin. All objects are durable when it returns; as with [`Repo::fetch`] nothing refers to them yet.
+    /// Takes a pack that a peer pushes, which may be thin. Nobody sees it before [`Incoming::admit`].
     ///
     /// # Errors
     /// [`HistoryError::Git`] where it breaks off, is damaged, or lacks the base of a delta; I/O errors.
-    pub fn take_pack(&self, pack: &mut dyn BufRead) -> Result<Received, HistoryError> {
+    pub fn take_pack(&self, pack: &mut dyn BufRead) -> Result<Incoming, HistoryError> {
         let never = AtomicBool::new(false);
-        let written = self
-            .write_pack(pack, &mut gix::progress::Discard, &never)
-            .map_err(HistoryError::git_chain("the pack is damaged"))?;
-        self.settle_pack(written)
-    }
-
-    /// Stores a pack and its index. Nothing is synced.
-    fn write_pack(
-        &self,
-        pack: &mut dyn BufRead,
-        progress: &mut dyn gix::progress::DynNestedProgress,
-        interrupt: &AtomicBool,
-    ) -> gix::Result<Written> {
-        let options = gix::odb::pack::bundle::write::Options {
-            thread_limit: Some(1),
-            alloc_limit_bytes: Some(limits::OBJECT_MAX),
-            ..Default::default()
-        };
-        gix::odb::pack::Bundle::write_to_directory(
-            pack,
-            Some(&self.pack_dir()),
-            progress,
-            interrupt,
-            Some(self.git().objects),
-            gix_kind(self.kind()),
-            options,
-        )
-    }
-
-    fn settle_pack(&self, written: Written) -> Result<Received, HistoryError> {
-        let received = Received {
-            refs: BTreeMap::new(),
-            objects: written.index.num_objects,
-            keep: written.keep_path,
-        };
-        for path in written.data_path.iter().chain(&written.index_path) {
-            File::open(path)
-                .and_then(|file| file.sync_all())
-                .map_err(HistoryError::io("sync", path))?;
-        }
-        durable::sync_dir(&self.pack_dir())?;
-        Ok(received)
+        Incoming::take(self, pack, &mut gix::progress::Discard, &never)
     }
 
     /// Makes packs durable that other processes (`git receive-pack`) have put here since the last call with the same `known`.

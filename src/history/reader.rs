@@ -237,10 +237,7 @@ impl Reader {
     ) -> Result<(), HistoryError> {
         let found = self.any(oid, content)?;
         if found != kind {
-            return Err(HistoryError::corrupt(
-                oid,
-                format!("it is a {found}, not a {kind}"),
-            ));
+            return Err(other_kind(oid, found, kind));
         }
         Ok(())
     }
@@ -282,29 +279,28 @@ impl Reader {
         }
     }
 
-    /// Kind and size of an object, its content unread. Where it is not of this kind, it is asked for again by a handle that knows no former pack.
-    pub(super) fn header(
-        &self,
-        oid: Oid,
-        kind: gix::objs::Kind,
-    ) -> Result<(gix::objs::Kind, u64), HistoryError> {
+    /// The size of an object of this kind, its content unread. Where it is of another, it is asked for again by a handle that knows no former pack.
+    pub(super) fn header(&self, oid: Oid, kind: gix::objs::Kind) -> Result<u64, HistoryError> {
         let mut again = limits::WRONG_RETRIES;
         loop {
             let found = self.objects.borrow().try_header(&to_gix(oid));
-            match found {
-                Ok(Some(header)) if header.kind() == kind || again == 0 => {
-                    return Ok((header.kind(), header.size()));
-                }
+            let wrong = match found {
+                Ok(Some(header)) if header.kind() == kind => return Ok(header.size()),
+                Ok(Some(header)) => other_kind(oid, header.kind(), kind),
                 Ok(None) => return Err(HistoryError::Missing(oid)),
-                Err(why) if again == 0 => {
-                    return Err(HistoryError::corrupt(oid, format!("{why:#}")));
-                }
-                Ok(Some(_)) | Err(_) => {}
+                Err(why) => HistoryError::corrupt(oid, format!("{why:#}")),
+            };
+            if again == 0 {
+                return Err(wrong);
             }
             again -= 1;
             self.objects.replace(caching(&self.repo));
         }
     }
+}
+
+fn other_kind(oid: Oid, found: gix::objs::Kind, wanted: gix::objs::Kind) -> HistoryError {
+    HistoryError::corrupt(oid, format!("it is a {found}, not a {wanted}"))
 }
 
 /// A handle that keeps what deltas come to.

@@ -19,7 +19,7 @@ use super::pending::Pending;
 use super::refs::HEAD_REF;
 use super::tree::Key;
 use super::trie::{Found, Node, Value};
-use super::{HistoryError, Repo};
+use super::{HistoryError, Repo, incoming};
 use crate::limits;
 use crate::maildir::{Attrs, Content, HashKind, MailboxFacts, Oid, Op, TreePath, hidden, name};
 
@@ -68,6 +68,7 @@ impl Writer {
         leaf_max: usize,
     ) -> Result<Self, HistoryError> {
         repo.clear_stale_locks()?;
+        incoming::sweep(repo);
         let mut pending = Pending::new(repo, leaf_max);
         pending.adopt(install::leftovers(&repo.pack_dir())?);
         let mut writer = Self {

@@ -13,8 +13,9 @@
 //!
 //! Rules:
 //! - One ref may be moved, `refs/mailbraid/peers/NODE`, from the value the client names, never removed.
-//! - The pack is checked as an object store needs it: every object's id is computed, every delta resolved, sizes bounded, and what the objects name is here. What they say is checked by the daemon before it is
-//!   braided ([`super::verify`]), exactly as what was fetched. Until then nothing but that ref knows of them.
+//! - The pack is checked as an object store needs it: every object's id is computed, every delta resolved, sizes bounded, and what the objects name is here. Until then nobody can see it
+//!   ([`Incoming`]): a mail that the daemon finds in the repository is not written once more.
+//! - What the objects say is checked by the daemon before it is braided ([`super::verify`]), exactly as what was fetched. Until then nothing but that ref knows of them.
 //! - Pack, index and ref are durable before the report.
 //! - The first failure is told and ends the connection: the client begins anew with what we have then.
 
@@ -25,7 +26,7 @@ use gix_transport::packetline::blocking_io::{StreamingPeekableIter, encode};
 
 use super::heads::PEERS;
 use super::one_line;
-use crate::history::{HEAD_REF, HistoryError, Received, Repo};
+use crate::history::{HEAD_REF, HistoryError, Incoming, Received, Repo};
 use crate::limits;
 use crate::maildir::{HashKind, Oid};
 
@@ -177,15 +178,12 @@ fn take<R: Read>(
         inner: lines.as_read(),
         left: limits::PUSH_BYTES,
     };
-    let received = repo.take_pack(&mut pack)?;
-    let lacking = drain(&mut pack).and_then(|()| repo.lacks(&received, head));
-    let error = match lacking {
-        Ok(None) => return Ok(received),
-        Ok(Some(oid)) => HistoryError::Missing(oid),
-        Err(error) => error,
-    };
-    received.discard();
-    Err(error)
+    let taken: Incoming = repo.take_pack(&mut pack)?;
+    drain(&mut pack)?;
+    match taken.lacks(head)? {
+        None => taken.admit(),
+        Some(oid) => Err(HistoryError::Missing(oid)),
+    }
 }
 
 /// Tells the client, and ends.

@@ -381,6 +381,97 @@ fn what_a_peer_pushes_over_its_connection_is_its_own_whole_and_in_order() {
     wait_until("it is braided", || b.messages("u").contains_key("1.x.a"));
 }
 
+/// The packs that a store's repository shows its readers, and those that come in.
+fn packs(b: &Node) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let list = |dir: PathBuf| -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let is_index = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "idx");
+    let shown = list(b.repo().join("objects/pack")).into_iter();
+    let coming = list(b.repo().join("incoming")).into_iter().flat_map(list);
+    (
+        shown.filter(is_index).collect(),
+        coming.filter(is_index).collect(),
+    )
+}
+
+/// A push to `b` of a pack that holds one mail and lacks another, just before `serve` hears that this was all of it. `b` has been mounted anew, so that its writer will look
+/// at the packs there are.
+fn incomplete_push(b: &mut Node, mail: &[u8]) -> std::process::Child {
+    let a = Node::new("a");
+    folder(&a.mounted.at("u"));
+    folder(&b.mounted.at("u"));
+    deliver(&a.mounted.at("u"), "1.x.a", mail).unwrap();
+    deliver(&a.mounted.at("u"), "2.x.a", &[8; 20_000]).unwrap();
+    a.mounted.flush();
+    let pack = pack_of(&a.repo(), "--filter=blob:limit=10k mail");
+    let mut input = one_of_many(&"0".repeat(40), &a.head(), &pack);
+    input.truncate(input.len() - "0000".len());
+    b.mounted.flush();
+    b.mounted.remount();
+    let (before, _) = packs(b);
+    let child = Command::new(env!("CARGO_BIN_EXE_mailbraid"))
+        .args(["serve", "--node", "a", "--store", b.store()])
+        .env(
+            "SSH_ORIGINAL_COMMAND",
+            format!("mailbraid-receive-pack '{}'", b.store()),
+        )
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.as_ref().unwrap();
+    stdin.write_all(&input).unwrap();
+    wait_until("the pack has come", || {
+        let (shown, coming) = packs(b);
+        !coming.is_empty() || shown != before
+    });
+    child
+}
+
+#[test]
+fn a_mail_that_an_incomplete_push_brings_too_is_kept() {
+    let mut b = Node::new("b");
+    let mail = [7; 5000];
+    let mut child = incomplete_push(&mut b, &mail);
+    deliver(&b.mounted.at("u"), "9.x.b", &mail).unwrap();
+    b.mounted.flush();
+    child.stdin.take().unwrap().write_all(b"0000").unwrap();
+    let out = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("is missing"), "{said}");
+    assert_eq!(packs(&b).1, Vec::<PathBuf>::new());
+    b.mounted.fsck();
+    b.mounted.kill_and_remount();
+    assert_eq!(b.messages("u")["9.x.b"], mail);
+}
+
+#[test]
+fn what_a_killed_push_left_is_in_nobodys_way_and_goes_at_the_next_mount() {
+    let mut b = Node::new("b");
+    let mail = [7; 5000];
+    let mut child = incomplete_push(&mut b, &mail);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (shown, left) = packs(&b);
+    assert_eq!(left.len(), 1, "{shown:?}");
+    deliver(&b.mounted.at("u"), "9.x.b", &mail).unwrap();
+    b.mounted.flush();
+    b.mounted.fsck();
+    let counted = b.mounted.git(&["count-objects", "-v"]);
+    assert!(counted.contains("garbage: 0"), "{counted}");
+    b.mounted.git(&["gc", "-q", "--prune=now"]);
+    b.mounted.remount();
+    let mut left = fs::read_dir(b.repo().join("incoming/0")).unwrap();
+    assert!(left.next().is_none());
+    b.mounted.fsck();
+    assert_eq!(b.messages("u")["9.x.b"], mail);
+}
+
 #[test]
 fn damaged_packs_are_refused_and_deliveries_go_on() {
     let (a, b) = (Node::new("a"), Node::new("b"));

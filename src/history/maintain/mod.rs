@@ -291,10 +291,7 @@ fn small(ascending: &[Candidate]) -> usize {
 }
 
 /// Removes packs whose objects are all in another one. The index goes first, so that nobody new opens the pack.
-pub(super) fn remove<'a>(
-    dir: &Path,
-    stems: impl Iterator<Item = &'a PathBuf>,
-) -> Result<(), HistoryError> {
+fn remove<'a>(dir: &Path, stems: impl Iterator<Item = &'a PathBuf>) -> Result<(), HistoryError> {
     let gone = |path: &Path, result: io::Result<()>| match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(HistoryError::io("remove", path)(error))
@@ -307,7 +304,8 @@ pub(super) fn remove<'a>(
     let midxs = dir.join("multi-pack-index.d");
     gone(&midxs, fs::remove_dir_all(&midxs))?;
     for stem in stems {
-        for ext in ["idx", "rev", "bitmap", "pack"] {
+        // And again last: the same pack may have come from a peer meanwhile, and half of it be gone with ours.
+        for ext in ["idx", "rev", "bitmap", "pack", "idx"] {
             let path = stem.with_extension(ext);
             gone(&path, fs::remove_file(&path))?;
         }

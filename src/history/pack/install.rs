@@ -5,9 +5,12 @@
 //! 3. both are renamed, the index last: readers look for indices, so they see whole packs only;
 //! 4. the directory is synced.
 //!
+//! A peer's pack is written elsewhere ([`crate::history::incoming`]) and comes in the same way from there: synced, then 2 to 4 ([`move_in`]).
+//!
 //! After the ref is updated the `.keep` goes. A process killed before leaves pack and `.keep` behind: objects nothing refers to, and
-//! the operations that made them come again from the journal. [`leftovers`] finds them; they are released once a later ref is set, because
-//! the new commits may have found their blobs "already there" in them.
+//! the operations that made them come again from the journal, or from the peer. [`leftovers`] finds them; they are released once a later ref is set, because
+//! the new commits may have found their blobs "already there" in them. (One of a `serve` that is about to set its ref is released early then. Only a `git repack` at that very
+//! moment would make something of it.)
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
@@ -145,6 +148,58 @@ impl PackFile {
             bytes: pack_len + text.len() as u64,
         })
     }
+}
+
+/// A `.keep` of ours, which goes with this.
+#[derive(Debug)]
+pub(in crate::history) struct Keep(PathBuf);
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        // Left behind, it is found by `leftovers`.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Moves a pack and its index, whose path without extension is `from`, into `dir`. Durable when it returns. Where they have a `.keep` already, it is
+/// somebody else's, and `None` is returned.
+pub(in crate::history) fn move_in(from: &Path, dir: &Path) -> Result<Option<Keep>, HistoryError> {
+    let now = SystemTime::now();
+    for ext in ["pack", "idx"] {
+        let path = from.with_extension(ext);
+        let synced = File::open(&path).and_then(|file| {
+            // A pack that is older than its name is one that maintenance has made.
+            file.set_modified(now)?;
+            file.sync_all()
+        });
+        synced.map_err(HistoryError::io("sync", &path))?;
+    }
+    let stem = dir.join(from.file_name().unwrap_or_default());
+    let path = |ext| stem.with_extension(ext);
+    let keep = path("keep");
+    let kept = match File::options().write(true).create_new(true).open(&keep) {
+        Ok(mut file) => {
+            let kept = Keep(keep.clone());
+            file.write_all(KEEP)
+                .map_err(HistoryError::io("write", &keep))?;
+            Some(kept)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+        Err(error) => return Err(HistoryError::io("write", &keep)(error)),
+    };
+    // A name is the checksum of what is in the pack. What is there whole stays; half of one was left by a kill, or another process is at this point too.
+    if !(path("pack").exists() && path("idx").exists()) {
+        for ext in ["pack", "idx"] {
+            let from = from.with_extension(ext);
+            fs::rename(&from, path(ext)).map_err(HistoryError::io("rename", &from))?;
+        }
+        // Or maintenance was removing one whose objects are in another pack, and took ours with it. Without it the index would promise what is not there.
+        if !path("pack").exists() {
+            let _ = fs::remove_file(path("idx"));
+        }
+    }
+    durable::sync_dir(dir)?;
+    Ok(kept)
 }
 
 /// Lets maintenance and git treat the pack as any other.
