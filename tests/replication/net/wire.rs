@@ -1,15 +1,12 @@
 //! What one flag change costs on the wire: bytes of the machine's interface, everything included.
 //!
-//! The two nodes hold a folder of 100,000 messages, and ssh's connection is open. A flag change is then
-//!
-//! - the push, on a line that was opened before, and
-//! - the opening of the line for the next push: ssh's channel, git's greeting. This is the transport's handshake; the same is done by hand and counted alone.
+//! The two nodes hold a folder of 100,000 messages, and the line for pushes is open, as it is from the second change on. So there is no handshake in what is counted, and nothing
+//! is taken off.
 //!
 //! Counted are both directions, with the frames of Ethernet, TCP and ssh. First with one node as the other's peer, then with each the peer of each: the second one says back what
 //! it has only now and then.
 
 use std::fs;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mailbraid::history::{CommitText, Repo, Writer, hash_blob};
@@ -64,34 +61,8 @@ fn furnish(node: &Node, messages: usize) {
     writer.flush().expect("flush");
 }
 
-/// What one change may cost beyond the handshake.
+/// What one change may cost.
 const MOST: u64 = 2048;
-
-/// Opens a line for a push over the daemon's own ssh connection, as the daemon does, and closes it. Bytes both ways.
-#[track_caller]
-fn handshake(from: &Node, to: &Node) -> u64 {
-    let before = from.host.bytes();
-    let socket = from.store().join("local/ssh-%C");
-    let opened = from.host.run(|| {
-        Command::new(from.keys.bin().join("ssh"))
-            .arg("-o")
-            .arg(format!("ControlPath={}", socket.display()))
-            .arg(format!("root@{}", to.host.ip))
-            .arg(format!("git-receive-pack '{}'", to.repo().display()))
-            // Nothing is pushed.
-            .stdin(Stdio::null())
-            .output()
-            .expect("run ssh")
-    });
-    let greeting = String::from_utf8_lossy(&opened.stdout).into_owned();
-    assert!(
-        greeting.contains("report-status"),
-        "no greeting: {opened:?}"
-    );
-    std::thread::sleep(QUIET);
-    let after = from.host.bytes();
-    after[0] + after[1] - before[0] - before[1]
-}
 
 /// Nothing more comes after this.
 const QUIET: Duration = Duration::from_millis(400);
@@ -122,7 +93,7 @@ fn changes(cluster: &Cluster, messages: usize, from: usize) -> Vec<u64> {
     sent
 }
 
-/// The run; prints what it found. Bytes of a change beyond the handshake, where each is the peer of each.
+/// The run; prints what it found. Bytes of a change, the median, where each is the peer of each.
 #[track_caller]
 pub fn run(messages: usize) -> u64 {
     let mut cluster = Cluster::machines(&["a", "b"]);
@@ -141,22 +112,15 @@ pub fn run(messages: usize) -> u64 {
         "{messages} messages are on both nodes {:.1} s after they were linked",
         took.as_secs_f64()
     );
-    let [a, b] = &cluster.nodes[..] else {
-        unreachable!("two nodes")
-    };
     std::thread::sleep(QUIET * 2);
     let shown = |who: &str, from: usize| {
-        let hands: Vec<u64> = (0..5).map(|_| handshake(a, b)).collect();
-        // The least: anything else that is said meanwhile would be to our advantage.
-        let hand = *hands.iter().min().expect("some");
         let sent = changes(&cluster, messages, from);
         let (middle, most) = (sent[sent.len() / 2], sent[sent.len() - 1]);
         println!(
-            "one flag change of {messages}, {who}: {middle} bytes by the interface (median of {}, most {most}); a handshake is {hand}; beyond it {}",
+            "one flag change of {messages}, {who}: {middle} bytes by the interface (median of {}, most {most})",
             sent.len(),
-            middle.saturating_sub(hand),
         );
-        middle.saturating_sub(hand)
+        middle
     };
     let there = shown("one is the peer of the other", 0);
     cluster.link(1, 0);
