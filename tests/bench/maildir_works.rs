@@ -60,7 +60,7 @@ const WORKS: [(&str, Work); 10] = [
 /// # Errors
 /// Where a place cannot be made, or a work fails in it.
 pub fn run(arguments: &Arguments) -> Result<Report, Error> {
-    let rounds = arguments.rounds.unwrap_or(7);
+    let rounds = arguments.rounds.unwrap_or(5);
     let base = tempfile::Builder::new()
         .prefix("bench-mount-")
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
