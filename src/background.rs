@@ -26,15 +26,12 @@ pub fn begin(work: Work) {
         Work::Commits => 5,
         Work::Upkeep => 10,
     };
-    let set = rustix::process::setpriority_process(None, nice)
-        .map_err(std::io::Error::from)
-        .and_then(|()| set_slice(nice, limits::BACKGROUND_SLICE));
-    if let Err(why) = set {
+    if let Err(why) = set_slice(nice, limits::BACKGROUND_SLICE) {
         debug!("a thread keeps its priority: {why}");
     }
 }
 
-/// How long the calling thread may run before another one that is not woken gets its turn (`sched_setattr(2)`, `sched_runtime`). Older kernels look at the nice
+/// The calling thread's nice value, and how long it may run before another one that is not woken gets its turn (`sched_setattr(2)`, `sched_runtime`). Older kernels look at the nice
 /// value alone.
 #[allow(
     unsafe_code,

@@ -35,6 +35,10 @@ pub const JOURNAL_PREPARE_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait of a delivery for the store to commit what is held. Delivery agents give up after a minute or more.
 pub const JOURNAL_ROOM_WAIT: Duration = Duration::from_secs(30);
 
+/// Most bytes of content that wait for their commit before a further delivery waits: what the store thread compresses and writes in some two seconds, so
+/// that history and peers are never far behind the mount. A single message may be larger.
+pub const BACKLOG_BYTES: u64 = 128 * 1024 * 1024;
+
 /// Room that a delivery waits for before it locks the namespace: sixteen inline mails, more than there are threads to append them.
 pub const JOURNAL_ROOM_MARGIN: u64 = 16 * INLINE_MAX as u64;
 
@@ -315,3 +319,9 @@ pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// How long it must be quiet before the connection for the next push is opened: the peer braids, shows and tells its clients in less.
 pub const LINE_REST: Duration = Duration::from_millis(50);
+
+/// How long a store's lock is waited for whose holder is gone: a program that it was starting has the lock until its exec.
+pub const STORE_LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// Pause between two tries of it.
+pub const STORE_LOCK_PAUSE: Duration = Duration::from_millis(5);

@@ -39,6 +39,8 @@ pub struct Round {
     pub committed: u64,
     /// Contents whose spilled files are no longer needed.
     pub spilled: Vec<Oid>,
+    /// Bytes of content that came with the operations.
+    pub content: u64,
 }
 
 impl Committer {
@@ -126,6 +128,7 @@ impl Committer {
             operations: records.len(),
             committed: self.done,
             spilled,
+            content: records.iter().map(|record| brought(&record.op)).sum(),
         })
     }
 
@@ -181,6 +184,23 @@ impl Committer {
             op => self.writer.apply(op, None)?,
         }
         Ok(())
+    }
+}
+
+/// Bytes of content that an operation brings: what its commit compresses and writes.
+#[must_use]
+pub fn brought(op: &Op) -> u64 {
+    match op {
+        Op::Put {
+            content: Content::Inline(bytes),
+            ..
+        } => bytes.len() as u64,
+        Op::Put {
+            content: Content::Spilled,
+            attrs,
+            ..
+        } => attrs.size,
+        _ => 0,
     }
 }
 

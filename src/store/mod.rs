@@ -51,7 +51,7 @@ use crate::history::{InitOptions, Reader, Repo, hash_blob};
 use crate::journal::{self, Journal, JournalError};
 use crate::maildir::{HashKind, MailboxFacts, Oid, Op};
 use braid::Braider;
-use committer::Committer;
+use committer::{Committer, brought};
 use heads::Heads;
 use worker::{Command, Shared, Worker};
 
@@ -348,16 +348,20 @@ impl Backing for Store {
     }
 
     fn wait_room(&self) {
+        self.shared.wait_backlog();
         self.journal.wait_room();
     }
 
     fn append(&self, op: &Op) -> io::Result<u64> {
-        if self.shared.poisoned().is_some() {
+        let content = brought(op);
+        if self.shared.take(content).is_err() {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        self.journal
-            .append(op, unix_now())
-            .map_err(|error| to_io(&error))
+        let appended = self.journal.append(op, unix_now());
+        if appended.is_err() {
+            self.shared.give_back(content);
+        }
+        appended.map_err(|error| to_io(&error))
     }
 
     fn wait_durable(&self, seq: u64) -> io::Result<()> {

@@ -38,6 +38,8 @@ pub struct Shared {
 #[derive(Default)]
 struct State {
     committed: u64,
+    /// Bytes of content that was taken and is not committed yet.
+    backlog: u64,
     /// Packs that came since the last maintenance, roughly.
     new_packs: usize,
     /// When the last of them came; `None` once maintenance has seen the store at rest.
@@ -75,6 +77,44 @@ impl Shared {
     /// The last operation durable in the repository.
     pub fn committed(&self) -> u64 {
         self.state.lock().committed
+    }
+
+    /// Takes content that is to be committed, before its record is written.
+    ///
+    /// # Errors
+    /// Where the store refuses to write.
+    pub fn take(&self, bytes: u64) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        if let Some(why) = &state.poisoned {
+            return Err(StoreError::Poisoned(why.clone()));
+        }
+        state.backlog += bytes;
+        Ok(())
+    }
+
+    /// Content is committed, or its record was not written.
+    pub fn give_back(&self, bytes: u64) {
+        self.state.lock().backlog -= bytes;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the content that waits for its commit is no more than [`limits::BACKLOG_BYTES`], for a while: behind a commit that fails, or for too
+    /// long, the writer meets the journal's own bounds.
+    pub fn wait_backlog(&self) {
+        let mut state = self.state.lock();
+        if state.backlog <= limits::BACKLOG_BYTES {
+            return;
+        }
+        let deadline = Instant::now() + limits::JOURNAL_ROOM_WAIT;
+        while state.backlog > limits::BACKLOG_BYTES
+            && state.poisoned.is_none()
+            && state.waiting.is_none()
+            && !state.stopping
+        {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                return;
+            }
+        }
     }
 
     /// Lets go of the live tree, which holds the store.
@@ -367,6 +407,7 @@ impl Worker {
         }
         let mut state = self.shared.state.lock();
         state.committed = round.committed;
+        state.backlog -= round.content;
         drop(state);
         self.shared.packed(1);
         self.heads.moved();
@@ -391,5 +432,95 @@ pub fn maintain(repo: &Repo, shared: &Shared) {
             Ok(report) => debug!("maintenance: {report:?}"),
             Err(error) => warn!("maintenance failed and is tried again later: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::history::InitOptions;
+    use crate::maildir::{Attrs, Content, HashKind, TreePath};
+    use crate::store::{Backing, OpenOptions, Store};
+
+    #[test]
+    fn a_delivery_waits_while_too_much_content_waits_for_its_commit() {
+        let shared = Arc::new(Shared::new(0));
+        shared.take(limits::BACKLOG_BYTES).unwrap();
+        shared.wait_backlog();
+        shared.take(1).unwrap();
+        let (say, hear) = mpsc::channel();
+        let waits = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                shared.wait_backlog();
+                say.send(()).unwrap();
+            }
+        });
+        let early = hear.recv_timeout(Duration::from_millis(200));
+        assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout));
+        shared.give_back(1);
+        hear.recv_timeout(Duration::from_secs(10)).unwrap();
+        waits.join().unwrap();
+    }
+
+    #[test]
+    fn a_delivery_does_not_wait_for_commits_that_will_not_come() {
+        for ends in ["poisoned", "waiting", "stopping"] {
+            let shared = Shared::new(0);
+            shared.take(2 * limits::BACKLOG_BYTES).unwrap();
+            match ends {
+                "poisoned" => shared.poison("a test"),
+                "waiting" => shared.state.lock().waiting = Some("a test".to_owned()),
+                _ => shared.stop(),
+            }
+            let since = Instant::now();
+            shared.wait_backlog();
+            assert!(since.elapsed() < limits::JOURNAL_ROOM_WAIT, "{ends}");
+        }
+    }
+
+    #[test]
+    fn what_is_committed_is_no_backlog() {
+        let dir = tempfile::tempdir().unwrap();
+        let create = Some(InitOptions {
+            kind: HashKind::Sha1,
+            node: "a".to_owned(),
+        });
+        let options = OpenOptions {
+            create,
+            ..OpenOptions::default()
+        };
+        let store = Store::open(dir.path(), &options).unwrap();
+        for dir in ["u", "u/cur", "u/new", "u/tmp"] {
+            let path = TreePath::new(dir);
+            store.append(&Op::Mkdir { path }).unwrap();
+        }
+        let put = |name: &str, bytes: &[u8], content| {
+            let op = Op::Put {
+                path: TreePath::new(name),
+                oid: store.hash(bytes),
+                content,
+                attrs: Attrs {
+                    size: bytes.len() as u64,
+                    ..Attrs::default()
+                },
+            };
+            store.append(&op)
+        };
+        let small = Content::Inline(b"small".to_vec());
+        put("u/new/1.a.vm", b"small", small).unwrap();
+        let large = vec![b'x'; limits::INLINE_MAX + 1];
+        let spilled = store.spill_dir().join(store.hash(&large).to_string());
+        std::fs::write(spilled, &large).unwrap();
+        put("u/new/2.a.vm", &large, Content::Spilled).unwrap();
+        put("u/new/3.a.vm", b"small", Content::Existing).unwrap();
+        store.flush().unwrap();
+        assert_eq!(store.shared.state.lock().backlog, 0);
+        // Larger than the journal takes, so that its record is not written.
+        let huge = vec![b'x'; limits::JOURNAL_SEGMENT_BYTES as usize];
+        put("u/new/4.a.vm", &huge, Content::Inline(huge.clone())).unwrap_err();
+        assert_eq!(store.shared.state.lock().backlog, 0);
     }
 }
