@@ -118,6 +118,23 @@ pub enum HistoryError {
     },
 }
 
+/// The operating system's own error of a full disk behind one that says more.
+fn full_disk(error: &io::Error) -> Option<io::Error> {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull => libc::ENOSPC,
+        io::ErrorKind::QuotaExceeded => libc::EDQUOT,
+        _ => return None,
+    };
+    Some(io::Error::from_raw_os_error(code))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 fn show(oid: &Option<Oid>) -> String {
     oid.map_or_else(|| "nothing".to_owned(), |oid| oid.to_string())
 }
@@ -126,8 +143,7 @@ impl HistoryError {
     /// Whether the disk is full: the operation may be tried again when there is space.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, Self::Io { source, .. } if is_full(source))
     }
 
     /// For `map_err` on an I/O result: `what` is the verb, as in "cannot sync FILE".
@@ -147,12 +163,15 @@ impl HistoryError {
         }
     }
 
-    /// As [`HistoryError::git`], with all the reasons behind the reason.
-    pub(crate) fn git_chain(what: &'static str) -> impl FnOnce(gix::Error) -> Self {
+    /// For `map_err` on a result of the git library that has written below `dir`, with all the reasons behind the reason; a full disk is told as one.
+    pub(crate) fn git_in(what: &'static str, dir: &Path) -> impl FnOnce(gix::Error) -> Self {
         move |error| {
             let mut reason = error.to_string();
             let mut next = std::error::Error::source(&error);
             while let Some(behind) = next {
+                if let Some(refused) = behind.downcast_ref::<io::Error>().and_then(full_disk) {
+                    return Self::io("write below", dir)(refused);
+                }
                 reason.push_str(": ");
                 reason.push_str(&behind.to_string());
                 next = behind.source();

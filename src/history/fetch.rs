@@ -114,7 +114,7 @@ impl Repo {
                 reject_shallow_remote: true,
             },
         );
-        let outcome = outcome.map_err(HistoryError::git_chain("the fetch failed"))?;
+        let outcome = outcome.map_err(HistoryError::git_in("the fetch failed", self.path()))?;
         if outcome.is_none() {
             // Nothing was asked for, and the server waits for a word. If it does not hear it, it will notice that we are gone.
             let _ = gix_protocol::indicate_end_of_interaction(transport, false);

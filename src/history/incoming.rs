@@ -108,7 +108,7 @@ impl Incoming {
         });
         Ok(Self {
             repo: repo.clone(),
-            pack: pack.map_err(HistoryError::git_chain("the pack is damaged"))?,
+            pack: pack.map_err(HistoryError::git_in("the pack is damaged", &place.dir))?,
             _place: place,
         })
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::nodes::{Node, converged, wait_until};
+use crate::bench::mail::rng::Rng;
 use crate::support::mounted::{deliver, folder, git};
 
 /// A program that does what ssh and sshd do for a key whose forced command is `serve`.
@@ -529,4 +530,44 @@ fn damaged_packs_are_refused_and_deliveries_go_on() {
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(said.contains("ok refs/mailbraid/peers/a"), "{said}");
     wait_until("it is braided", || b.messages("u").contains_key("1.x.a"));
+}
+
+/// A small filesystem in memory, unmounted on drop.
+struct Small(PathBuf);
+
+impl Small {
+    fn over(dir: PathBuf) -> Self {
+        fs::create_dir_all(&dir).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k", "small"]);
+        assert!(mount.arg(&dir).status().unwrap().success(), "as root");
+        Self(dir)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_push_that_meets_a_full_disk_is_told_so_and_taken_later() {
+    let (a, b) = (Node::new("a"), Node::new("b"));
+    folder(&a.mounted.at("u"));
+    let mail = Rng::new(7).bytes(300_000);
+    deliver(&a.mounted.at("u"), "1.x.a", &mail).unwrap();
+    a.mounted.flush();
+    let push = one_of_many(&"0".repeat(40), &a.head(), &pack_of(&a.repo(), "mail"));
+    let asked = format!("mailbraid-receive-pack '{}'", b.store());
+    let small = Small::over(b.repo().join("incoming"));
+    let out = serve("a", b.store(), &asked, &push);
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("No space left on device"), "{said}");
+    assert!(!said.contains("damaged"), "{said}");
+    drop(small);
+    let out = serve("a", b.store(), &asked, &push);
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("ok refs/mailbraid/peers/a"), "{said}");
+    wait_until("it is braided", || b.messages("u")["1.x.a"] == mail);
 }
