@@ -263,12 +263,13 @@ impl Fs {
 
     fn stat_of(&self, space: &Space, ino: Ino) -> Result<Stat, FsError> {
         let node = space.node(ino)?;
-        let mut ask = false;
+        let (mut ask, mut is_held) = (false, false);
         let (kind, size, nlink, bits) = match &node.body {
             Body::File(file) => {
                 let name = file.names.first().map_or(&b""[..], |link| &link.name);
                 ask = matches!(file.content, Content::Local(_)) && asks_each_time(name)
                     || understood::is_written_for_index(name);
+                is_held = ask && Self::is_locked_uidlist(space, file);
                 (Kind::File, file.size, file.names.len() as u32, 0o666)
             }
             Body::Dir(dir) => {
@@ -287,6 +288,7 @@ impl Fs {
             uid: self.options.uid,
             gid: self.options.gid,
             asks_each_time: ask,
+            is_held,
         })
     }
 

@@ -54,6 +54,8 @@ pub struct Stat {
     pub gid: u32,
     /// What stands here may change without the kernel being told: it is to ask each time.
     pub asks_each_time: bool,
+    /// While a server holds the folder's lock nobody else changes it: what was told holds for an instant.
+    pub is_held: bool,
 }
 
 /// Where a file's bytes are.

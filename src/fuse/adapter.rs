@@ -19,6 +19,8 @@ use crate::fs::{self, Fs, FsError, Kind, Pending, SetAttr, Stat, Time};
 
 /// The kernel may keep what it was told for this long: changes from elsewhere are invalidated.
 const TTL: Duration = Duration::from_secs(1 << 30);
+/// The shortest that is not none: the kernel counts in jiffies, of 1 to 10 ms, and rounds up.
+const INSTANT: Duration = Duration::from_nanos(1);
 
 /// Most bytes of one write request: what the kernel sends at most.
 const MAX_WRITE: u32 = 1 << 20;
@@ -99,7 +101,17 @@ fn attr(stat: &Stat) -> FileAttr {
     }
 }
 
+/// How long the kernel may keep attributes.
 fn ttl(stat: &Stat) -> Duration {
+    match (stat.asks_each_time, stat.is_held) {
+        (false, _) => TTL,
+        (true, false) => Duration::ZERO,
+        (true, true) => INSTANT,
+    }
+}
+
+/// How long it may keep a name.
+fn name_ttl(stat: &Stat) -> Duration {
     if stat.asks_each_time {
         Duration::ZERO
     } else {
@@ -120,6 +132,7 @@ fn absent() -> FileAttr {
         uid: 0,
         gid: 0,
         asks_each_time: false,
+        is_held: false,
     })
 }
 
@@ -142,7 +155,9 @@ fn errno(what: &str, failed: &FsError) -> Errno {
 
 fn entry(what: &str, reply: ReplyEntry, result: Result<Stat, FsError>) {
     match result {
-        Ok(stat) => reply.entry(&ttl(&stat), &attr(&stat), Generation(0)),
+        Ok(stat) => {
+            reply.entry_with_ttls(&ttl(&stat), &name_ttl(&stat), &attr(&stat), Generation(0));
+        }
         Err(failed) => reply.error(errno(what, &failed)),
     }
 }

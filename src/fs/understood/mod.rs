@@ -9,7 +9,8 @@
 //! - A file that is missing, or says less or other than the records, is made anew when a server *looks for it*, so a mount and a braid cost nothing
 //!   here: a new inode (Dovecot compares inodes), for keywords a later whole-second mtime (Dovecot compares those).
 //! - A file that breaks a rule is shown back as it is, and the records stay as they are; one warning names file and line.
-//! - The kernel asks each time it needs such a name or its attributes ([`asks_each_time`]), so nothing here has to be invalidated. A name that a file is renamed to has the time
+//! - The kernel asks each time it needs such a name or its attributes ([`asks_each_time`]), so nothing here has to be invalidated; but what it was told of a uidlist while Dovecot has
+//!   the folder's lock holds for an instant ([`Fs::is_locked_uidlist`]), since Dovecot asks four times then. A name that a file is renamed to has the time
 //!   to live of its old one, so the same holds of the names that servers write these files under ([`is_written_for_index`]). Courier writes its `:list` under a
 //!   name like a message's: the kernel is told to forget that one.
 //! - **A message gets its UID where it lands**, in the record that brings it, unless a server holds the folder's lock, or it lands in `new/` where Courier looks: then the
@@ -56,7 +57,7 @@ pub use mailbox::Mailbox;
 use mailbox::State;
 
 use super::live::Stale;
-use super::node::{Content, Ino};
+use super::node::{Content, FileBody, Ino};
 use super::space::Space;
 use super::{Fs, FsError};
 use crate::maildir::TreePath;
@@ -178,6 +179,14 @@ impl Fs {
 
     fn is_there(space: &Space, folder: Ino, index: Index) -> bool {
         Self::place(space, folder, index).is_some_and(|(_, ino)| ino.is_some())
+    }
+
+    /// Whether a file is the uidlist of a folder that Dovecot has locked. The lock keeps the mount from giving UIDs there, and braids away; Dovecot, once it has it, looks for the
+    /// file by its name before it asks for its size.
+    pub(super) fn is_locked_uidlist(space: &Space, file: &FileBody) -> bool {
+        file.names
+            .first()
+            .is_some_and(|link| *link.name == *UIDLIST && Self::holds_dovecot(space, link.parent))
     }
 
     /// A server looks for a name: where it is an index file's, the file is there afterwards and says what the records say. What goes wrong is

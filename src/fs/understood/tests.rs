@@ -305,6 +305,24 @@ fn the_kernel_does_not_remember_what_becomes_an_index_file() {
 }
 
 #[test]
+fn the_kernel_keeps_what_it_was_told_of_a_uidlist_while_it_is_locked_alone() {
+    let tree = opened_by_dovecot();
+    let (list, keywords) = ("u/dovecot-uidlist", "u/dovecot-keywords");
+    let is_held = |path| tree.stat(path).unwrap().is_held;
+    tree.write(keywords, "0 $Later\n");
+    assert!(!is_held(list));
+    tree.lock().unwrap();
+    let stat = tree.stat(list).unwrap();
+    assert!(stat.is_held && stat.asks_each_time);
+    assert!(!is_held(keywords) && !is_held("u/dovecot-uidlist.lock"));
+    // What comes meanwhile changes nothing in it.
+    tree.deliver("3.c");
+    assert_eq!(tree.stat(list).unwrap().size, stat.size);
+    tree.unlink("u/dovecot-uidlist.lock");
+    assert!(!is_held(list));
+}
+
+#[test]
 fn somebody_may_append_without_a_lock() {
     let tree = opened_by_dovecot();
     let (parent, _) = tree.split("u/x");
