@@ -325,3 +325,9 @@ pub const STORE_LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// Pause between two tries of it.
 pub const STORE_LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long the threads of a killed daemon may take to end before the connection to its mount is broken; nobody answers on it any more.
+pub const GUARD_WAIT: Duration = Duration::from_millis(500);
+
+/// Pause between two looks at them.
+pub const GUARD_POLL: Duration = Duration::from_millis(20);

@@ -25,6 +25,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::check_node;
+use crate::fuse::guard;
 use crate::history::{InitOptions, Repo};
 use crate::maildir::HashKind;
 use crate::store::{Layout, Store, StoreError};
@@ -54,6 +55,8 @@ enum Command {
         #[arg(long, hide = true)]
         background: bool,
     },
+    #[command(name = guard::COMMAND, hide = true)]
+    Guard { mountpoint: PathBuf, daemon: u32 },
     /// Create a store, or make one of a clone of a store's repo.git
     Init {
         /// The store directory
@@ -181,6 +184,7 @@ fn one_line(error: &clap::Error) -> String {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Guard { mountpoint, daemon } => return mount::guard(&mountpoint, daemon),
         Command::Mount {
             store,
             mountpoint,

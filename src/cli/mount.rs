@@ -54,6 +54,14 @@ pub fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Watches a daemon: see [`fuse::guard`].
+pub fn guard(mountpoint: &Path, daemon: u32) -> Result<ExitCode, Failure> {
+    start_log(true);
+    fuse::guard::run(mountpoint, daemon)
+        .map_err(|error| format!("{}: {error}", mountpoint.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn start_log(background: bool) {
     let mut log = env_logger::Builder::from_env(
         env_logger::Env::new().filter_or("MAILBRAID_LOG", "info,fuser=warn"),
@@ -161,6 +169,9 @@ fn serve(
     )
     .map_err(|error| format!("cannot mount on {}: {error}", mountpoint.display()))?;
 
+    if let Err(error) = fuse::guard::start(mountpoint) {
+        warn!("nobody watches this daemon, and a mount of one that is killed may hang: {error}");
+    }
     let sync = Sync::start(&opened).map_err(|error| error.to_string())?;
     let socket = opened.layout().control();
     start_control(&socket, &opened, &fs, &sync)

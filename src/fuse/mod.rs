@@ -12,8 +12,10 @@
 //!   stop another user: opens and cached pages never reach us.
 //! - Invalidation goes out from the live tree's own thread: from a request's thread, or under a lock, it would deadlock. It raises no inotify events: those are raised by an
 //!   action of our own through the mount (`wake`).
+//! - Both wait in the kernel for what only requests' threads can end, so a second process sees to it that a killed daemon ends ([`guard`]).
 
 mod adapter;
+pub mod guard;
 mod kernel;
 mod session;
 mod wake;

@@ -1,7 +1,7 @@
 //! SIGKILL in the middle of whatever goes on between two nodes: pushes, fetches, braids, and braids being shown. And peers that hang.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -154,4 +154,93 @@ fn a_peer_that_hangs_is_given_up_and_holds_nobody_up() {
     wait_until("it is tried again", || {
         a.peer("hub")["last_error"].is_null() && a.peer("hub")["lag"] == 0
     });
+}
+
+/// Threads of a process that have not ended, by name, each with its number and state; none where it is gone or waits to be reaped.
+fn threads(process: u32) -> Vec<(String, i32, char)> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"))
+        .into_iter()
+        .flatten();
+    let thread = |task: &Path| {
+        let stat = fs::read_to_string(task.join("stat")).ok()?;
+        let (head, rest) = stat.rsplit_once(") ")?;
+        let (number, name) = head.split_once(" (")?;
+        let state = rest.chars().next()?;
+        (state != 'Z').then(|| (name.to_owned(), number.parse().expect("a number"), state))
+    };
+    tasks
+        .filter_map(|task| thread(&task.ok()?.path()))
+        .collect()
+}
+
+/// Stops one thread of another process for as long as that lives.
+#[allow(unsafe_code)]
+fn stop_thread(number: i32) {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: system calls that touch no memory of ours; the thread is not one of this process.
+    let stopped = unsafe {
+        libc::ptrace(libc::PTRACE_SEIZE, number, none, none) == 0
+            && libc::ptrace(libc::PTRACE_INTERRUPT, number, none, none) == 0
+            && libc::waitpid(number, std::ptr::null_mut(), libc::__WALL) == number
+    };
+    assert!(stopped, "as root: {}", std::io::Error::last_os_error());
+}
+
+/// Waits for the end of a thread that was stopped.
+#[allow(unsafe_code)]
+fn reap_thread(number: i32) {
+    // SAFETY: as above.
+    unsafe { libc::waitpid(number, std::ptr::null_mut(), libc::__WALL) };
+}
+
+/// Met by `a_node_is_killed`: the kernel was being told to forget a name, and waited for the lock of the directory, which a client had that waited for the daemon. Neither would
+/// ever have gone on.
+#[test]
+fn regression_a_killed_daemon_ends_although_its_mount_waits_for_it() {
+    let mut a = Node::new("a");
+    let b = Node::new("b");
+    a.add(&b);
+    b.add(&a);
+    let inbox = b.mounted.at("u");
+    folder(&inbox);
+    deliver(&inbox, "1795466045.M1.b", b"first").unwrap();
+    converged(&[&a, &b]);
+    let new = a.mounted.at("u/new");
+    assert_eq!(fs::read_dir(&new).unwrap().count(), 1);
+
+    let process = a.mounted.pid();
+    let mut answering = threads(process);
+    answering.retain(|(name, ..)| name.starts_with("fuser-"));
+    assert!(!answering.is_empty(), "{:?}", threads(process));
+    for (_, number, _) in &answering {
+        stop_thread(*number);
+    }
+    thread::scope(|scope| {
+        // It has the directory's lock, and waits for an answer.
+        let client = scope.spawn(|| File::create_new(new.join("1795466046.M1.a")));
+        thread::sleep(Duration::from_millis(200));
+        deliver(&inbox, "1795466047.M1.b", b"second").unwrap();
+        wait_until(
+            "the kernel is to forget the name, and waits for the lock",
+            || {
+                let waits = |(name, _, state): &(String, i32, char)| {
+                    name == "mb-invalidate" && *state == 'D'
+                };
+                threads(process).iter().any(waits)
+            },
+        );
+        let pid = rustix::process::Pid::from_raw(process as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        for (_, number, _) in &answering {
+            reap_thread(*number);
+        }
+        wait_until("the process ends", || threads(process).is_empty());
+        let refused = client.join().unwrap().unwrap_err();
+        println!("the client heard: {refused}");
+    });
+    // The mount is there, dead, until somebody unmounts it: nothing is delivered to what lies below.
+    assert!(fs::write(new.join("1795466048.M1.a"), b"x").is_err());
+    a.mounted.kill_and_remount();
+    converged(&[&a, &b]);
+    assert_eq!(a.messages("u").len(), 2);
 }

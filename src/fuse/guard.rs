@@ -1,0 +1,129 @@
+//! A daemon that is killed lets go of its mount.
+//!
+//! The problem: the kernel tells clients that a FUSE daemon is gone when the last of its threads has let go of the device. A thread that tells the kernel to forget a name waits for the
+//! directory's lock, whatever signal comes; a client that creates a file there has that lock and waits for an answer, which comes no more once the other threads are
+//! dead. So each waits for the other: clients hang instead of getting an error, and the process, its lock on the store included, stays for ever. (Met once in some 150 kills of a node
+//! that was braiding.) A thread that is a client of its own mount, as the one that wakes watchers is, can be caught in the same way.
+//!
+//! So a second process watches the daemon, and breaks the connection where threads of a dead daemon remain. Rules:
+//!
+//! - It asks nothing of the mount, or it would hang too: what is mounted where is read off `/proc/self/mountinfo`.
+//! - **The mount stays**, dead, until somebody unmounts it: a delivery to the bare directory below would be hidden later. A forced unmount breaks the
+//!   connection first and then fails, because the root is held open.
+//! - It hears of the daemon's end by `PR_SET_PDEATHSIG`, which comes with the death of the thread that started it, whatever the others do.
+//!
+//! Rejected: forgetting names lazily (`FUSE_NOTIFY_INC_EPOCH`): Linux 6.16 at least, and every name is looked for anew after each braid.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use log::{debug, warn};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::UnmountFlags;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal, setsid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::limits;
+
+/// The hidden command.
+pub const COMMAND: &str = "guard";
+
+/// Starts the process that watches this one. To be called by a thread that lives as long as the daemon.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn start(mountpoint: &Path) -> io::Result<()> {
+    Command::new(std::env::current_exe()?)
+        .arg(COMMAND)
+        .arg(mountpoint)
+        .arg(std::process::id().to_string())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(drop)
+}
+
+/// Its body: watches `daemon`, whose child it is, until that is gone.
+///
+/// # Errors
+/// Where the system refuses to tell of the daemon's end.
+pub fn run(mountpoint: &Path, daemon: u32) -> io::Result<()> {
+    // The terminal's signals are the daemon's.
+    let _ = setsid();
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    let device = device_of(mountpoint);
+    let is_child =
+        || getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get()) == i32::try_from(daemon).ok();
+    // A service manager may send us what it sends the daemon, which then has its time.
+    while is_child() && !is_dead(daemon) {
+        signals.forever().next();
+    }
+    let deadline = Instant::now() + limits::GUARD_WAIT;
+    while has_threads(daemon) {
+        if Instant::now() > deadline {
+            warn!(
+                "{}: the daemon was killed, and process {daemon} cannot end while its mount waits for it: the connection is broken",
+                mountpoint.display()
+            );
+            return break_connection(mountpoint, device.as_deref());
+        }
+        std::thread::sleep(limits::GUARD_POLL);
+    }
+    debug!("{}: process {daemon} is gone", mountpoint.display());
+    Ok(())
+}
+
+/// Whether a process's first thread has ended. Ours ends with the process, or by a kill.
+fn is_dead(process: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
+        return true;
+    };
+    // The name before it may hold anything.
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+    matches!(state, Some(Some('Z' | 'X')))
+}
+
+/// Whether a dead process has threads that have not ended.
+fn has_threads(process: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"));
+    let first = process.to_string();
+    tasks.is_ok_and(|tasks| tasks.flatten().any(|task| *task.file_name() != *first))
+}
+
+/// The device number of what is mounted there, as `major:minor`.
+fn device_of(mountpoint: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let wanted = mountpoint.display().to_string().replace(' ', "\\040");
+    mounts.lines().rev().find_map(|line| {
+        let mut words = line.split(' ').skip(2);
+        let (device, place) = (words.next()?, words.nth(1)?);
+        (place == wanted).then(|| device.to_owned())
+    })
+}
+
+fn break_connection(mountpoint: &Path, device: Option<&str>) -> io::Result<()> {
+    // Whoever mounted it may write there, where that filesystem is mounted.
+    if let Some((_, minor)) = device.and_then(|device| device.split_once(':')) {
+        let abort = PathBuf::from(format!("/sys/fs/fuse/connections/{minor}/abort"));
+        match fs::write(&abort, "1") {
+            Ok(()) => return Ok(()),
+            Err(error) => debug!("{}: {error}", abort.display()),
+        }
+    }
+    if device.is_none() || device_of(mountpoint).as_deref() != device {
+        return Err(io::Error::other("something else is mounted there"));
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let _held = rustix::fs::open(mountpoint, flags, Mode::empty())?;
+    match rustix::mount::unmount(mountpoint, UnmountFlags::FORCE) {
+        Ok(()) | Err(rustix::io::Errno::BUSY) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
