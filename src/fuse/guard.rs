@@ -58,7 +58,7 @@ pub fn run(mountpoint: &Path, daemon: u32) -> io::Result<()> {
     let _ = setsid();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     set_parent_process_death_signal(Some(Signal::TERM))?;
-    let device = device_of(mountpoint);
+    let (device, started) = (device_of(mountpoint), start_of(daemon));
     let is_child =
         || getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get()) == i32::try_from(daemon).ok();
     // A service manager may send us what it sends the daemon, which then has its time.
@@ -66,7 +66,8 @@ pub fn run(mountpoint: &Path, daemon: u32) -> io::Result<()> {
         signals.forever().next();
     }
     let deadline = Instant::now() + limits::GUARD_WAIT;
-    while has_threads(daemon) {
+    // Another process may be given the number of one that is gone.
+    while has_threads(daemon) && start_of(daemon) == started {
         if Instant::now() > deadline {
             warn!(
                 "{}: the daemon was killed, and process {daemon} cannot end while its mount waits for it: the connection is broken",
@@ -80,14 +81,22 @@ pub fn run(mountpoint: &Path, daemon: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// What `/proc` says of a process from its state on (`proc_pid_stat(5)`, the third field); `None` where it is gone.
+fn stat_of(process: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before it may hold anything.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    Some(rest.to_owned())
+}
+
 /// Whether a process's first thread has ended. Ours ends with the process, or by a kill.
 fn is_dead(process: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
-        return true;
-    };
-    // The name before it may hold anything.
-    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
-    matches!(state, Some(Some('Z' | 'X')))
+    stat_of(process).is_none_or(|stat| stat.starts_with(['Z', 'X']))
+}
+
+/// When a process started, in ticks since boot: the twenty-second field.
+fn start_of(process: u32) -> Option<String> {
+    Some(stat_of(process)?.split(' ').nth(19)?.to_owned())
 }
 
 /// Whether a dead process has threads that have not ended.
@@ -125,5 +134,38 @@ fn break_connection(mountpoint: &Path, device: Option<&str>) -> io::Result<()> {
     match rustix::mount::unmount(mountpoint, UnmountFlags::FORCE) {
         Ok(()) | Err(rustix::io::Errno::BUSY) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_known_by_their_start() {
+        let own = std::process::id();
+        assert!(!is_dead(own));
+        assert!(has_threads(own), "the test's beside the first");
+        let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+        let started = start_of(child.id()).unwrap();
+        assert!(started.parse::<u64>().unwrap() >= start_of(own).unwrap().parse().unwrap());
+        assert!(!is_dead(child.id()) && !has_threads(child.id()));
+        child.kill().unwrap();
+        // A process that nobody has waited for is dead, and has a start.
+        while !is_dead(child.id()) {
+            std::thread::sleep(limits::GUARD_POLL);
+        }
+        assert_eq!(start_of(child.id()), Some(started));
+        child.wait().unwrap();
+        assert!(is_dead(child.id()) && start_of(child.id()).is_none());
+    }
+
+    #[test]
+    fn what_is_mounted_is_known_by_its_number() {
+        let proc = device_of(Path::new("/proc")).unwrap();
+        let (major, minor) = proc.split_once(':').unwrap();
+        assert_eq!(major, "0");
+        assert!(minor.parse::<u32>().is_ok());
+        assert_eq!(device_of(Path::new("/proc/self")), None);
     }
 }
