@@ -20,7 +20,7 @@ use super::syslog::{self, SystemLog};
 use super::{Failure, control, create_options};
 use crate::config::Config;
 use crate::fs::{Fs, FsOptions};
-use crate::fuse::{self, MountConfig};
+use crate::fuse::{self, MountConfig, mounted_at};
 use crate::limits;
 use crate::store::{Backing, Layout, LiveView, OpenOptions, Store, StoreError};
 use crate::sync::Sync;
@@ -409,7 +409,7 @@ fn absolute_by_parent(path: &Path) -> Result<PathBuf, Failure> {
 
 /// Whether a mailbraid store is, or was, mounted on this absolute path.
 fn is_our_mount(path: &Path) -> bool {
-    filesystem_of_mount(path).is_some_and(|kind| kind == "fuse.mailbraid")
+    mounted_at(path).is_some_and(|mount| mount.kind == "fuse.mailbraid")
 }
 
 /// Whether a path lies in a mount of ours. It need not exist; its parent then counts.
@@ -419,17 +419,6 @@ pub(super) fn is_in_a_mount(path: &Path) -> bool {
     };
     let path = path.canonicalize().unwrap_or(path);
     // The deepest mount on the way is the one that has it.
-    let kind = path.ancestors().find_map(filesystem_of_mount);
-    kind.is_some_and(|kind| kind == "fuse.mailbraid")
-}
-
-/// The type of the filesystem that is mounted on this absolute path, of the last where there are several.
-fn filesystem_of_mount(path: &Path) -> Option<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let wanted = path.display().to_string().replace(' ', "\\040");
-    let found = mounts.lines().rev().find_map(|line| {
-        let (place, kind) = line.split_once(" - ")?;
-        (place.split(' ').nth(4) == Some(wanted.as_str())).then_some(kind)
-    });
-    Some(found?.split(' ').next().unwrap_or_default().to_owned())
+    let mount = path.ancestors().find_map(mounted_at);
+    mount.is_some_and(|mount| mount.kind == "fuse.mailbraid")
 }

@@ -27,6 +27,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal, set
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::mounts::{MountInfo, mounted_at};
 use crate::limits;
 
 /// The hidden command.
@@ -58,7 +59,7 @@ pub fn run(mountpoint: &Path, daemon: u32) -> io::Result<()> {
     let _ = setsid();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     set_parent_process_death_signal(Some(Signal::TERM))?;
-    let (device, started) = (device_of(mountpoint), start_of(daemon));
+    let (mounted, started) = (mounted_at(mountpoint), start_of(daemon));
     let is_child =
         || getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get()) == i32::try_from(daemon).ok();
     // A service manager may send us what it sends the daemon, which then has its time.
@@ -73,7 +74,7 @@ pub fn run(mountpoint: &Path, daemon: u32) -> io::Result<()> {
                 "{}: the daemon was killed, and process {daemon} cannot end while its mount waits for it: the connection is broken",
                 mountpoint.display()
             );
-            return break_connection(mountpoint, device.as_deref());
+            return break_connection(mountpoint, mounted.as_ref());
         }
         std::thread::sleep(limits::GUARD_POLL);
     }
@@ -106,27 +107,16 @@ fn has_threads(process: u32) -> bool {
     tasks.is_ok_and(|tasks| tasks.flatten().any(|task| *task.file_name() != *first))
 }
 
-/// The device number of what is mounted there, as `major:minor`.
-fn device_of(mountpoint: &Path) -> Option<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let wanted = mountpoint.display().to_string().replace(' ', "\\040");
-    mounts.lines().rev().find_map(|line| {
-        let mut words = line.split(' ').skip(2);
-        let (device, place) = (words.next()?, words.nth(1)?);
-        (place == wanted).then(|| device.to_owned())
-    })
-}
-
-fn break_connection(mountpoint: &Path, device: Option<&str>) -> io::Result<()> {
+fn break_connection(mountpoint: &Path, mounted: Option<&MountInfo>) -> io::Result<()> {
     // Whoever mounted it may write there, where that filesystem is mounted.
-    if let Some((_, minor)) = device.and_then(|device| device.split_once(':')) {
+    if let Some((_, minor)) = mounted.and_then(|mounted| mounted.device.split_once(':')) {
         let abort = PathBuf::from(format!("/sys/fs/fuse/connections/{minor}/abort"));
         match fs::write(&abort, "1") {
             Ok(()) => return Ok(()),
             Err(error) => debug!("{}: {error}", abort.display()),
         }
     }
-    if device.is_none() || device_of(mountpoint).as_deref() != device {
+    if mounted.is_none() || mounted_at(mountpoint).as_ref() != mounted {
         return Err(io::Error::other("something else is mounted there"));
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -158,14 +148,5 @@ mod tests {
         assert_eq!(start_of(child.id()), Some(started));
         child.wait().unwrap();
         assert!(is_dead(child.id()) && start_of(child.id()).is_none());
-    }
-
-    #[test]
-    fn what_is_mounted_is_known_by_its_number() {
-        let proc = device_of(Path::new("/proc")).unwrap();
-        let (major, minor) = proc.split_once(':').unwrap();
-        assert_eq!(major, "0");
-        assert!(minor.parse::<u32>().is_ok());
-        assert_eq!(device_of(Path::new("/proc/self")), None);
     }
 }

@@ -17,8 +17,10 @@
 mod adapter;
 pub mod guard;
 mod kernel;
+mod mounts;
 mod session;
 mod wake;
 
 pub use kernel::{MountError, unmount};
+pub use mounts::{MountInfo, mounted_at};
 pub use session::{MountConfig, Mounted, mount};

@@ -17,7 +17,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
-use super::hash::{Checksum, ObjectKind, from_gix, to_gix};
+use super::hash::{Checksum, ObjectKind};
 use super::pack::{delta, encode};
 use super::{HistoryError, Reader, tree};
 use crate::limits;
@@ -60,28 +60,13 @@ impl Reader {
     /// # Errors
     /// Where an object cannot be read.
     pub fn plan_pack(&self, want: Oid, haves: &[Oid]) -> Result<PackPlan, HistoryError> {
-        let hidden: Vec<_> = haves
-            .iter()
-            .filter(|id| self.has(**id))
-            .map(|id| to_gix(*id))
-            .collect();
-        let git = self.git();
-        let walk = git
-            .rev_walk([to_gix(want)])
-            .with_hidden(hidden)
-            .all()
-            .map_err(HistoryError::git("walk the history"))?;
         let mut planner = Planner {
             reader: self,
             plan: PackPlan::default(),
             planned: HashSet::new(),
             there: HashSet::new(),
         };
-        let mut commits = Vec::new();
-        for step in walk {
-            let step = step.map_err(HistoryError::git("walk the history"))?;
-            commits.push(from_gix(step.id));
-        }
+        let commits = self.commits_between(want, haves, usize::MAX - 1)?;
         for id in self.parents_first(&commits)? {
             planner.commit(id)?;
         }

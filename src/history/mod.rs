@@ -16,6 +16,7 @@ mod lawful;
 mod log;
 mod maintain;
 mod pack;
+mod paint;
 mod pending;
 mod reach;
 mod reader;

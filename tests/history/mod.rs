@@ -3,5 +3,6 @@
 mod concurrent;
 mod crash;
 mod git_agrees;
+mod reach;
 mod size;
 mod support;

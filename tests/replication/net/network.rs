@@ -9,7 +9,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_getaffinity, sched_setaffinity,
+};
 
 use crate::imap::tools;
 
@@ -32,6 +34,8 @@ pub struct Host {
     namespace: String,
     /// Its address.
     pub ip: IpAddr,
+    /// The processors that it has to itself.
+    processors: Option<Vec<usize>>,
 }
 
 impl Network {
@@ -60,6 +64,7 @@ impl Network {
                 name: (*name).to_owned(),
                 namespace: namespace.clone(),
                 ip: IpAddr::V4(Ipv4Addr::new(10, 77, 0, last)),
+                processors: None,
             };
             network.hosts.push(host.clone());
             ip(&["netns", "add", &namespace]);
@@ -80,6 +85,20 @@ impl Network {
             ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
         }
         network
+    }
+
+    /// Gives each machine processors of its own, as many to each. Where there are fewer than machines, they share them all.
+    #[must_use]
+    pub fn with_own_processors(mut self) -> Self {
+        let ours = sched_getaffinity(None).expect("our processors");
+        let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|at| ours.is_set(*at)).collect();
+        let each = all.len() / self.hosts.len();
+        if each > 0 {
+            for (host, own) in self.hosts.iter_mut().zip(all.chunks_exact(each)) {
+                host.processors = Some(own.to_vec());
+            }
+        }
+        self
     }
 
     /// The machines, in the order of their names as given.
@@ -192,7 +211,7 @@ impl Drop for Network {
 }
 
 impl Host {
-    /// Runs something in this machine: sockets it opens and processes it starts are there for good.
+    /// Runs something in this machine: sockets it opens, threads and processes it starts are there for good.
     pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         let path = Path::new("/run/netns").join(&self.namespace);
         let done = std::thread::scope(|scope| {
@@ -201,6 +220,11 @@ impl Host {
                     let file = File::open(&path).expect("open a network namespace");
                     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
                         .expect("enter a network namespace: run the tests as root");
+                    if let Some(own) = &self.processors {
+                        let mut set = CpuSet::new();
+                        own.iter().for_each(|at| set.set(*at));
+                        sched_setaffinity(None, &set).expect("take processors");
+                    }
                     body()
                 })
                 .join()
