@@ -409,7 +409,7 @@ fn absolute_by_parent(path: &Path) -> Result<PathBuf, Failure> {
 
 /// Whether a mailbraid store is, or was, mounted on this absolute path.
 fn is_our_mount(path: &Path) -> bool {
-    mounted_at(path).is_some_and(|mount| mount.kind == "fuse.mailbraid")
+    mounted_at(path).is_some_and(|mount| mount.is_ours())
 }
 
 /// Whether a path lies in a mount of ours. It need not exist; its parent then counts.
@@ -420,5 +420,5 @@ pub(super) fn is_in_a_mount(path: &Path) -> bool {
     let path = path.canonicalize().unwrap_or(path);
     // The deepest mount on the way is the one that has it.
     let mount = path.ancestors().find_map(mounted_at);
-    mount.is_some_and(|mount| mount.kind == "fuse.mailbraid")
+    mount.is_some_and(|mount| mount.is_ours())
 }

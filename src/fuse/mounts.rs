@@ -9,8 +9,16 @@ use std::path::Path;
 pub struct MountInfo {
     /// The filesystem's device number, as `major:minor`.
     pub device: String,
-    /// Its type: `fuse.mailbraid` is ours.
+    /// Its type.
     pub kind: String,
+}
+
+impl MountInfo {
+    /// Whether it is a store of mailbraid, dead or alive.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.kind == "fuse.mailbraid"
+    }
 }
 
 /// What is mounted on this absolute path, the topmost where there are several.

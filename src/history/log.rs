@@ -1,6 +1,5 @@
 //! Walking commits.
 
-use super::hash::{from_gix, to_gix};
 use super::{CommitInfo, HistoryError, Reader};
 use crate::maildir::{Entry, Oid, TreePath};
 
@@ -43,33 +42,6 @@ impl Reader {
             reader: self,
             next: Some(head),
         }
-    }
-
-    /// All commits reachable from `tips` and from none of `hidden`, newest first by commit time.
-    ///
-    /// # Errors
-    /// [`HistoryError::Git`] where a commit cannot be read.
-    pub fn walk(
-        &self,
-        tips: &[Oid],
-        hidden: &[Oid],
-        each: &mut dyn FnMut(Oid) -> Result<(), HistoryError>,
-    ) -> Result<(), HistoryError> {
-        let failed = HistoryError::git("cannot walk the history");
-        let git = self.git();
-        let walk = git
-            .rev_walk(tips.iter().map(|oid| to_gix(*oid)))
-            .with_hidden(hidden.iter().map(|oid| to_gix(*oid)))
-            .sorting(gix::revision::walk::Sorting::ByCommitTime(
-                Default::default(),
-            ))
-            .all()
-            .map_err(failed)?;
-        for info in walk {
-            let info = info.map_err(HistoryError::git("cannot walk the history"))?;
-            each(from_gix(info.id))?;
-        }
-        Ok(())
     }
 
     /// The commits on the first-parent line that changed what is at `path`, newest first. Subtrees that did not change are not read.

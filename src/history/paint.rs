@@ -116,7 +116,7 @@ impl Painted {
         self.marks.get(&oid).map_or(0, |mark| mark.flags)
     }
 
-    /// Whether the right reaches it, as far as was painted: certain for the ancestors of nothing on the left.
+    /// Whether the right reaches it, as far as was painted. Of a tip of the left it is certain: what lies above it is never stale.
     pub(super) fn is_right(&self, oid: Oid) -> bool {
         self.flags(oid) & RIGHT != 0
     }

@@ -60,11 +60,6 @@ impl Reader {
         self.kind
     }
 
-    /// A handle for a walk, which knows no former pack.
-    pub(super) fn git(&self) -> gix::Repository {
-        self.repo.git()
-    }
-
     /// Whether the object is in the repository.
     #[must_use]
     pub fn has(&self, oid: Oid) -> bool {
