@@ -179,8 +179,12 @@ pub const BACKOFF_MOST: Duration = Duration::from_secs(1);
 /// Scratch content up to this many bytes stays in memory; beyond it goes to a file. Sixteen times a usual mail with an attachment.
 pub const SCRATCH_MEMORY: u64 = 1024 * 1024;
 
-/// Bytes that a writer may not take from the store's disk: the history needs room for the commits of what was acknowledged.
-pub const ROOM_KEPT: u64 = 4 * 1024 * 1024;
+/// Bytes that a writer may not take from the store's disk, beyond what the commits of all that was taken need: trees and indices, the next segment of the
+/// journal, and what several writers take at once.
+pub const ROOM_KEPT: u64 = 4 * 1024 * 1024 + JOURNAL_SEGMENT_BYTES;
+
+/// With so much more room than is asked for, an answer of some milliseconds ago will do.
+pub const ROOM_PLENTY: u64 = 256 * 1024 * 1024;
 
 /// Bytes of decoded blobs kept for readers that take a large mail piece by piece.
 pub const BLOB_CACHE: usize = 64 * 1024 * 1024;

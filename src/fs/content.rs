@@ -202,7 +202,7 @@ impl Fs {
             };
             let large = end.max(size) > limits::SCRATCH_MEMORY;
             if end > size && !matches!(content, Content::Local(_)) {
-                self.check_room(end - size)?;
+                self.check_room(end, matches!(content, Content::Scratch(..)).then_some(size))?;
             }
             let bytes = match content {
                 Content::Memory(_) if !large => return Ok(()),
@@ -274,12 +274,16 @@ impl Fs {
             (Content::Spilled(..), Some(oid)) => {
                 return Ok(sealed(oid, maildir::Content::Existing, None));
             }
-            (Content::Memory(bytes), _) if bytes.len() <= limits::INLINE_MAX => {
-                let oid = self.backing.hash(&bytes);
-                return Ok(sealed(oid, maildir::Content::Inline(bytes.to_vec()), None));
+            (Content::Memory(bytes), _) => {
+                self.check_room(bytes.len() as u64, None)?;
+                bytes
             }
-            (Content::Memory(bytes), _) => bytes,
-            _ => Arc::new(self.read_all(ino)?),
+            _ => {
+                let bytes = Arc::new(self.read_all(ino)?);
+                let size = bytes.len() as u64;
+                self.check_room(size, Some(size))?;
+                bytes
+            }
         };
         let oid = self.backing.hash(&bytes);
         if bytes.len() <= limits::INLINE_MAX {
@@ -302,9 +306,13 @@ impl Fs {
         ))
     }
 
-    /// Refuses to take more bytes than the disk has room for, so that a writer hears of it before the rename.
-    fn check_room(&self, more: u64) -> Result<(), FsError> {
-        if self.room.left(self.backing.spill_dir())? < more + limits::ROOM_KEPT {
+    /// Refuses content of `size` bytes, of which `written` are in a scratch file if it has one, that the disk has no room for, so that a writer hears of it
+    /// before the rename. It needs room for its record (or its spilled file) and again for its commit; and nothing may take the room from what waits for
+    /// its commit: a store that cannot commit what it acknowledged could not be mounted again either.
+    fn check_room(&self, size: u64, written: Option<u64>) -> Result<(), FsError> {
+        let scratch = written.map_or(0, |written| size.saturating_sub(written));
+        let needed = 2 * size + scratch + self.backing.backlog() + limits::ROOM_KEPT;
+        if !self.room.has(self.backing.spill_dir(), needed)? {
             return Err(FsError::NoSpace);
         }
         Ok(())

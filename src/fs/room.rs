@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::limits;
 use crate::maildir::Oid;
 
-/// Free space, asked for at most every [`Room::FRESH`].
+/// Free space. Where there is plenty, it is asked for at most every [`Room::FRESH`].
 #[derive(Default)]
 pub struct Room {
     last: Mutex<Option<(Instant, u64)>>,
@@ -20,21 +20,22 @@ pub struct Room {
 impl Room {
     const FRESH: Duration = Duration::from_millis(20);
 
-    /// Free bytes of the filesystem that holds `dir`.
+    /// Whether the filesystem that holds `dir` has `needed` free bytes.
     ///
     /// # Errors
     /// Where it cannot be asked.
-    pub fn left(&self, dir: &Path) -> io::Result<u64> {
+    pub fn has(&self, dir: &Path, needed: u64) -> io::Result<bool> {
         let mut last = self.last.lock();
         if let Some((at, left)) = *last
             && at.elapsed() < Self::FRESH
+            && left > needed.saturating_add(limits::ROOM_PLENTY)
         {
-            return Ok(left);
+            return Ok(true);
         }
         let stat = rustix::fs::statvfs(dir)?;
         let left = stat.f_bavail * stat.f_frsize;
         *last = Some((Instant::now(), left));
-        Ok(left)
+        Ok(left >= needed)
     }
 }
 

@@ -4,7 +4,7 @@
 //! renamed over, and the directory synced. Nothing in the git library syncs, so every write of ours goes through here.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -15,6 +15,15 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), HistoryError> {
     File::open(dir)
         .and_then(|handle| handle.sync_all())
         .map_err(HistoryError::io("sync", dir))
+}
+
+/// Bytes that may still be taken of the filesystem that holds `path`.
+///
+/// # Errors
+/// Where it cannot be asked.
+pub fn room_left(path: &Path) -> io::Result<u64> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok(space.f_bavail * space.f_frsize)
 }
 
 /// Creates a file that must not exist, writes and syncs it. The directory is the caller's to sync.

@@ -32,6 +32,7 @@ mod model;
 
 pub use canonical::Canonical;
 pub use diff::{Difference, TrieNode};
+pub use durable::room_left;
 pub use error::HistoryError;
 pub use exchange::{PackError, PackPlan};
 pub use fetch::Received;

@@ -329,6 +329,19 @@ impl Pending {
         Ok(())
     }
 
+    /// Forgets what was gathered and is not installed.
+    pub(super) fn abandon(&mut self) {
+        self.entries.clear();
+        self.at.clear();
+        self.body = Vec::new();
+        if let Some(shared) = &mut self.shared {
+            let shared = shared.get_mut();
+            shared.built.clear();
+            shared.content.clear();
+            shared.built_bytes = 0;
+        }
+    }
+
     /// Packs the trees that were built and not compressed yet.
     fn pack_built(&mut self) {
         let Some(shared) = &mut self.shared else {

@@ -183,6 +183,15 @@ impl Writer {
         Ok(self.head)
     }
 
+    /// Continues from a commit of the repository after a failure, and forgets all that was not flushed: where the disk is full, the next try may be a smaller one.
+    ///
+    /// # Errors
+    /// Where the commit or its root tree cannot be read.
+    pub fn abandon_for(&mut self, head: Option<Oid>) -> Result<(), HistoryError> {
+        self.pending.abandon();
+        self.reset_to(head)
+    }
+
     /// Continues from another commit: after a braid, or where the head was set from outside. Operations not yet committed are dropped;
     /// commits not yet flushed stay in the pending pack.
     ///

@@ -25,6 +25,8 @@
 //!   [`Journal::open`] syncs what it found before it calls it durable.
 //! - **Small operations outlive the disk's last block.** The last [`Options::reserve_segments`] segments take only records without
 //!   content, so that mail can be moved and deleted when nothing can be delivered.
+//! - **A full disk gets back what is not needed** ([`Journal::give_back`]): released segments are not kept for later use there, since commits wait for
+//!   the room, and with it for the next segment.
 //!
 //! # Format
 //!

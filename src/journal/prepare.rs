@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use super::error::JournalError;
 use super::segment::{self, Header, Segment};
-use super::writer::{Blocked, Held, Options, Shared, State};
+use super::writer::{Blocked, Options, Shared, State};
 use crate::limits;
 
 /// Starts the thread.
@@ -40,7 +40,9 @@ fn run(shared: &Shared) {
         let task = next_task(&mut state, &shared.options);
         let done = match task {
             Task::Rest => {
-                state.blocked = None;
+                state.blocked = state.frugal.map(|_| {
+                    Blocked::DiskFull("the disk is full; see `mailbraid status`".to_owned())
+                });
                 shared.work.wait(&mut state);
                 continue;
             }
@@ -69,11 +71,13 @@ fn run(shared: &Shared) {
                     .map(Some)
             }
             Task::Remove(old) => {
+                state.removing = true;
                 drop(state);
                 segment::remove(&shared.dir, &old).map(|()| None)
             }
         };
         state = shared.state.lock();
+        state.removing = false;
         match done {
             Ok(made) => {
                 state.prepared.extend(made.map(Arc::new));
@@ -105,17 +109,30 @@ fn next_task(state: &mut State, options: &Options) -> Task {
         return Task::Rest;
     }
     let ready = state.prepared.len();
-    let wanted = options.reserve_segments + 1;
-    let oldest_is_released =
-        state.held.len() > 1 && state.held.front().map(Held::last) <= Some(state.released);
-    if oldest_is_released && let Some(old) = state.held.pop_front() {
+    let (wanted, kept) = match state.frugal {
+        None => (
+            options.reserve_segments + 1,
+            options.reserve_segments + 1 + limits::JOURNAL_KEEP_SEGMENTS,
+        ),
+        Some(ready) => (ready, ready),
+    };
+    if state.oldest_is_released()
+        && let Some(old) = state.held.pop_front()
+    {
         let same_size = old.segment.header.bytes == options.segment_bytes;
-        return if same_size && ready < wanted + limits::JOURNAL_KEEP_SEGMENTS {
+        return if same_size && ready < kept {
             let header = next_header(state, options, true);
             Task::Recycle(old.segment, header)
         } else {
             Task::Remove(old.segment)
         };
+    }
+    // From the upper end, so that no gap is left.
+    if state.frugal.is_some()
+        && ready > kept
+        && let Some(last) = state.prepared.pop_back()
+    {
+        return Task::Remove(last);
     }
     if ready >= wanted {
         Task::Rest

@@ -136,6 +136,8 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<(State, Recovery)
         waiters: Waiters::default(),
         handover: false,
         poisoned: None,
+        frugal: None,
+        removing: false,
         blocked: None,
         woken: false,
         stop: false,

@@ -108,6 +108,10 @@ pub(super) struct State {
     /// The journal's own thread is to sync next; `syncing` is set.
     pub handover: bool,
     pub poisoned: Option<String>,
+    /// How many segments are kept ready on a full disk ([`Journal::give_back`]).
+    pub frugal: Option<usize>,
+    /// A file is being removed.
+    pub removing: bool,
     /// Why no segment is prepared, if so.
     pub blocked: Option<Blocked>,
     /// [`Journal::wake`] was called and nobody has returned for it yet.
@@ -187,6 +191,17 @@ impl State {
         } else {
             real
         }
+    }
+
+    /// Whether the oldest segment holds nothing that is not released, and another one takes the next record.
+    pub(super) fn oldest_is_released(&self) -> bool {
+        self.held.len() > 1 && self.held.front().map(Held::last) <= Some(self.released)
+    }
+
+    /// Whether there is more than [`Journal::give_back`] lets stay.
+    pub(super) fn to_give_back(&self) -> bool {
+        self.frugal
+            .is_some_and(|ready| self.oldest_is_released() || self.prepared.len() > ready)
     }
 
     /// Bytes left in the segment that takes the next record.
@@ -375,6 +390,27 @@ impl Journal {
             self.shared.work.notify_one();
         }
         Ok(())
+    }
+
+    /// On a full disk: of the segments that are released or prepared, all but `ready` are given back to the disk, now (when this returns) and from now on, until
+    /// [`Journal::keep`]. The one that was written last stays. Where one cannot be removed, this waits for it a bounded time.
+    pub fn give_back(&self, ready: usize) {
+        let shared = &*self.shared;
+        let deadline = Instant::now() + limits::JOURNAL_PREPARE_WAIT;
+        let mut state = shared.state.lock();
+        state.frugal = Some(ready);
+        while state.poisoned.is_none() && (state.removing || state.to_give_back()) {
+            shared.work.notify_one();
+            if shared.room.wait_until(&mut state, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// There is room again: segments are kept ready as usual.
+    pub fn keep(&self) {
+        self.shared.state.lock().frugal = None;
+        self.shared.work.notify_one();
     }
 
     /// The next record gets a number above `seq`: a former life of this node had those up to it. All that was appended must be durable in the repository. No

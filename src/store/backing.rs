@@ -50,6 +50,11 @@ pub trait Backing: Send + Sync {
     /// slowed down rather than refused. Called without any lock.
     fn wait_room(&self) {}
 
+    /// Bytes of content that were taken and are not committed yet: their commits need about as much of the disk.
+    fn backlog(&self) -> u64 {
+        0
+    }
+
     /// Appends an operation to the journal and returns its sequence number. Called with the namespace locked, so the order of records
     /// is the order of changes. Returns before it is durable.
     ///

@@ -106,7 +106,7 @@ impl Committer {
             Ok(head) => self.head = head.or(self.head),
             Err(error) => {
                 // What was applied in memory is forgotten, so that the round can begin anew.
-                self.writer.reset_to(self.head)?;
+                self.writer.abandon_for(self.head)?;
                 return Err(error);
             }
         }

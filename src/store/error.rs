@@ -44,6 +44,11 @@ pub enum StoreError {
     /// Commits wait for something that passes: the journal keeps what was acknowledged.
     #[error("{0}; free some space, commits then go on by themselves")]
     Waiting(String),
+    /// What the journal holds cannot be committed.
+    #[error(
+        "the disk is full, and acknowledged changes wait to be committed; free some space and mount again, nothing is lost ({0})"
+    )]
+    NoRoom(Box<StoreError>),
     /// The daemon has stopped.
     #[error("the store has stopped")]
     Stopped,

@@ -352,6 +352,10 @@ impl Backing for Store {
         self.journal.wait_room();
     }
 
+    fn backlog(&self) -> u64 {
+        self.shared.backlog()
+    }
+
     fn append(&self, op: &Op) -> io::Result<u64> {
         let content = brought(op);
         if self.shared.take(content).is_err() {

@@ -18,7 +18,7 @@
 //! | S11 | a stale `refs/heads/mail.lock` | removed: the store's lock says that its writer is dead |
 //! | S12 | a head made elsewhere (no trailer of this node) | the nearest ancestor with one tells where the journal goes on |
 //! | S13 | the journal's torn tail | cut, and said in the log (the journal's own table) |
-//! | S14 | a full disk | the ballast is given up, and small rounds each free what they have committed |
+//! | S14 | a full disk | the ballast is given up, and small rounds each give back what they have committed: spilled files and segments |
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs;
@@ -27,7 +27,7 @@ use log::{info, warn};
 
 use super::committer::Committer;
 use super::{Layout, StoreError, message};
-use crate::history::Repo;
+use crate::history::{Repo, room_left};
 use crate::journal::{self, Journal, Recovery};
 use crate::limits;
 use crate::maildir::Oid;
@@ -131,7 +131,7 @@ pub fn open_journal(
 /// Commits what the journal holds beyond the head (S3, S4, S5), then removes spilled files that nothing needs (S8).
 ///
 /// # Errors
-/// S10, and a repository that cannot be written.
+/// S10; [`StoreError::NoRoom`]; a repository that cannot be written.
 pub fn replay(
     layout: &Layout,
     journal: &Journal,
@@ -140,13 +140,18 @@ pub fn replay(
     let from = committer.done();
     let mut bytes = limits::ROUND_BYTES;
     while journal.last() > committer.done() {
+        let tight = bytes == limits::ROUND_BYTES_TIGHT;
         let round = match committer.round_of(journal, bytes) {
             Ok(round) => round,
-            Err(error) if error.is_disk_full() && fs::remove_file(layout.ballast()).is_ok() => {
+            Err(error) if error.is_disk_full() && !tight => {
                 warn!("the disk is full; recovering with the room set aside");
+                let _ = fs::remove_file(layout.ballast());
+                // Nothing is appended before all is committed.
+                journal.give_back(0);
                 bytes = limits::ROUND_BYTES_TIGHT;
                 continue;
             }
+            Err(error) if error.is_disk_full() => return Err(StoreError::NoRoom(error.into())),
             Err(error) => return Err(error),
         };
         // Each round gives back what it no longer needs: segments and spilled files.
@@ -155,7 +160,11 @@ pub fn replay(
             // What cannot be removed goes with the rest, below.
             let _ = fs::remove_file(layout.spill().join(id.to_string()));
         }
+        if tight {
+            journal.give_back(0);
+        }
     }
+    journal.keep();
     if committer.done() > from {
         info!("recovered operations {} to {}", from + 1, committer.done());
     }
@@ -180,10 +189,7 @@ pub fn set_aside(layout: &Layout) {
             .create(true)
             .truncate(false)
             .open(&path)?;
-        let space = rustix::fs::fstatvfs(&file)?;
-        if file.metadata()?.len() < limits::BALLAST
-            && space.f_bavail * space.f_frsize > 2 * limits::BALLAST
-        {
+        if file.metadata()?.len() < limits::BALLAST && room_left(&path)? > 2 * limits::BALLAST {
             rustix::fs::fallocate(
                 &file,
                 rustix::fs::FallocateFlags::empty(),

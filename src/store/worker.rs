@@ -92,6 +92,11 @@ impl Shared {
         Ok(())
     }
 
+    /// Bytes of content that was taken and is not committed yet.
+    pub fn backlog(&self) -> u64 {
+        self.state.lock().backlog
+    }
+
     /// Content is committed, or its record was not written.
     pub fn give_back(&self, bytes: u64) {
         self.state.lock().backlog -= bytes;
@@ -221,6 +226,8 @@ pub struct Worker {
     heads: Arc<Heads>,
     braider: Braider,
     spill: PathBuf,
+    /// Most record bytes of a round.
+    round_bytes: usize,
 }
 
 impl Worker {
@@ -242,6 +249,7 @@ impl Worker {
             heads,
             braider,
             spill,
+            round_bytes: limits::ROUND_BYTES,
         }
     }
 
@@ -290,6 +298,9 @@ impl Worker {
                     state.waiting = Some(why);
                     drop(state);
                     self.shared.changed.notify_all();
+                    // Moves and deletions go on in the reserve.
+                    self.journal.give_back(limits::JOURNAL_RESERVE_SEGMENTS);
+                    self.round_bytes = limits::ROUND_BYTES_TIGHT;
                     self.braider.wait_for_room();
                     not_before = Instant::now() + limits::DISK_FULL_RETRY;
                 }
@@ -382,7 +393,7 @@ impl Worker {
 
     fn commit(&mut self) -> Result<Round, StoreError> {
         debug!("commit begins");
-        let round = self.committer.round(&self.journal)?;
+        let round = self.committer.round_of(&self.journal, self.round_bytes)?;
         debug!("commit ends: {} operations", round.operations);
         self.tell(&round)?;
         Ok(round)
@@ -394,6 +405,8 @@ impl Worker {
             let mut state = self.shared.state.lock();
             if state.waiting.take().is_some() {
                 info!("there is room again, commits go on");
+                self.journal.keep();
+                self.round_bytes = limits::ROUND_BYTES;
             }
             state.live.clone()
         };

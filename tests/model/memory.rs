@@ -32,6 +32,7 @@ struct State {
     listings: BTreeMap<Oid, Vec<Entry>>,
     root: Option<Oid>,
     fail_next: bool,
+    backlog: u64,
     failed: bool,
 }
 
@@ -55,6 +56,11 @@ impl Memory {
             spill,
             _dir: dir,
         }
+    }
+
+    /// So many bytes of content are said to wait for their commit.
+    pub fn set_backlog(&self, bytes: u64) {
+        self.state.lock().backlog = bytes;
     }
 
     /// The next record finds the disk full.
@@ -269,6 +275,10 @@ impl Backing for Memory {
             .get(&seq)
             .map(|(_, bytes)| bytes.clone())
             .ok_or_else(not_found)
+    }
+
+    fn backlog(&self) -> u64 {
+        self.state.lock().backlog
     }
 
     fn append(&self, op: &Op) -> io::Result<u64> {

@@ -179,3 +179,47 @@ fn regression_large_content_recorded_twice_before_the_first_commit() {
             .unwrap_or_else(|wrong| panic!("{op:?}: {wrong}"));
     }
 }
+
+/// What was acknowledged must find room when it is committed: a writer that came later took it, and a store that was killed then could not be mounted.
+#[test]
+fn the_room_for_what_waits_for_its_commit_is_nobody_elses() {
+    let mut live = Live::new();
+    for dir in op::DIRS {
+        live.apply(&Op::Mkdir {
+            path: TreePath::new(dir),
+        })
+        .expect("mkdir");
+    }
+    let scratch = TreePath::new("in/tmp/1.a.b");
+    let write = |at| Op::Write {
+        path: scratch.clone(),
+        at,
+        len: 1000,
+        fill: 7,
+    };
+    let deliver = Op::Rename {
+        from: scratch.clone(),
+        to: TreePath::new("in/new/1.a.b"),
+        no_replace: false,
+    };
+    live.apply(&Op::Create {
+        path: scratch.clone(),
+        exclusive: true,
+    })
+    .expect("create");
+    live.apply(&write(0)).expect("write");
+    let stat = rustix::fs::statvfs(live.store.spill_dir()).expect("statvfs");
+    live.store.set_backlog(stat.f_blocks * stat.f_frsize);
+    // Neither more bytes, nor the delivery of those that are there already; moving goes on.
+    assert_eq!(live.apply(&write(1000)), Err(libc::ENOSPC));
+    assert_eq!(live.apply(&deliver), Err(libc::ENOSPC));
+    live.store.set_backlog(0);
+    live.apply(&deliver).expect("delivered");
+    live.store.set_backlog(stat.f_blocks * stat.f_frsize);
+    live.apply(&Op::Rename {
+        from: TreePath::new("in/new/1.a.b"),
+        to: TreePath::new("in/cur/1.a.b:2,S"),
+        no_replace: false,
+    })
+    .expect("what is there can be moved");
+}

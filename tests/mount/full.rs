@@ -8,6 +8,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mailbraid::history::hash_blob;
+use mailbraid::journal::{Journal, Options};
+use mailbraid::maildir::{Attrs, Content, HashKind, Op, TreePath};
+
 use crate::bench::mail::rng::Rng;
 use crate::support::daemon::Daemon;
 
@@ -216,4 +220,79 @@ fn a_full_disk_refuses_mail_loses_none_and_recovers_by_itself() {
     verify(&root, &told);
     daemon.unmount();
     drop(disk);
+}
+
+/// A store was killed while five segments of its journal waited for their commits, on a disk that something else has filled meanwhile. Committed
+/// segments were kept for later use instead of being given back, and the mount was refused.
+#[test]
+fn regression_a_store_killed_with_much_to_commit_mounts_on_a_full_disk() {
+    let base = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let disk = SmallDisk::new(base.path());
+    let (store, root) = (disk.mountpoint.join("store"), base.path().join("mnt"));
+    fs::create_dir(&root).unwrap();
+    let daemon = Daemon::start(&store, &root);
+    for part in ["new", "cur", "tmp"] {
+        fs::create_dir_all(root.join("u").join(part)).unwrap();
+    }
+    daemon.unmount();
+
+    let mut rng = Rng::new(11);
+    let mut told = Told::new();
+    let options = Options {
+        first_seq: committed(&store) + 1,
+        ..Options::default()
+    };
+    let (journal, _) = Journal::open(&store.join("journal"), options).unwrap();
+    for serial in 0..1100 {
+        let content = rng.bytes(35_000);
+        let name = format!("{}.M{serial}P1.full", 1_700_000_000 + serial);
+        let put = Op::Put {
+            path: TreePath::new(format!("u/new/{name}")),
+            oid: hash_blob(HashKind::Sha1, &content),
+            attrs: Attrs {
+                mtime: 1_700_000_000,
+                size: content.len() as u64,
+                ..Attrs::default()
+            },
+            content: Content::Inline(content.clone()),
+        };
+        journal.wait_room();
+        journal.append(&put, 1_700_000_000).unwrap();
+        told.insert(format!("u/new/{name}"), content);
+    }
+    journal.wait_durable(journal.last()).unwrap();
+    assert!(journal.stats().held >= 5, "{:?}", journal.stats());
+    drop(journal);
+    let mut filler = File::create(disk.mountpoint.join("filler")).unwrap();
+    let block = [1; 4096];
+    let full = loop {
+        if let Err(full) = filler.write_all(&block) {
+            break full;
+        }
+    };
+    assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+    filler.sync_all().unwrap();
+
+    let daemon = Daemon::start(&store, &root);
+    assert!(daemon.said().contains("recovering with the room set aside"));
+    verify(&root, &told);
+    fsck(&store);
+    let (from, to) = ("u/new", "u/cur");
+    for serial in 0..100 {
+        let name = format!("{}.M{serial}P1.full", 1_700_000_000 + serial);
+        fs::rename(
+            root.join(from).join(&name),
+            root.join(to).join(format!("{name}:2,S")),
+        )
+        .expect("renaming works on a full disk");
+    }
+    daemon.unmount();
+    drop(disk);
+}
+
+/// The last operation that the store's head has.
+fn committed(store: &Path) -> u64 {
+    let repo = mailbraid::history::Repo::open(&store.join("repo.git")).unwrap();
+    let node = repo.config_string("mailbraid.node").unwrap().unwrap();
+    mailbraid::store::last_committed(&repo, repo.head().unwrap(), &node).unwrap()
 }

@@ -188,6 +188,7 @@ impl Maintainer {
         let merged = candidates.len();
         report.merged = merged;
         report.bytes_before = candidates.iter().map(|candidate| candidate.bytes).sum();
+        check_room(&dir, report.bytes_before)?;
         let made = merge(&self.repo, &dir, &candidates, &mut report)?;
         let now = Instant::now();
         for candidate in candidates.into_iter().filter(|old| old.stem != made) {
@@ -213,6 +214,18 @@ impl Maintainer {
 /// As [`Maintainer::run`].
 pub fn maintain(repo: &Repo, how: Maintenance) -> Result<Report, HistoryError> {
     Maintainer::new(repo, Duration::ZERO).run(how)
+}
+
+/// Packs are merged beside the old ones, and that may not take the room which commits need.
+fn check_room(dir: &Path, bytes: u64) -> Result<(), HistoryError> {
+    let left = durable::room_left(dir).map_err(HistoryError::io("ask for the room of", dir))?;
+    if left >= bytes + limits::ROOM_KEPT {
+        return Ok(());
+    }
+    let why =
+        format!("{bytes} bytes of packs need as many again to be merged, and {left} are left");
+    let full = io::Error::new(io::ErrorKind::StorageFull, why);
+    Err(HistoryError::io("merge packs in", dir)(full))
 }
 
 fn merge(

@@ -42,6 +42,56 @@ fn released_segments_are_used_again_and_the_surplus_goes() {
 }
 
 #[test]
+fn on_a_full_disk_what_is_released_or_ready_is_given_back() {
+    let mut bench = Bench::new();
+    let (journal, _) = bench.open(small());
+    bench.deliver(&journal, 200, 1000);
+    let (first, held) = (bench.segments(), journal.stats().held);
+    assert!(held > 8, "{held}");
+    // What waits for its commit stays, and the reserve.
+    journal.give_back(1);
+    assert_eq!((journal.stats().held, journal.stats().prepared), (held, 1));
+    bench.expect(&journal, 1, 200);
+    // Half of it is committed.
+    journal.release(100).expect("released");
+    journal.give_back(0);
+    assert_eq!(journal.stats().prepared, 0);
+    let left = bench.segments();
+    assert_eq!(left.len(), journal.stats().held);
+    assert!(left.len() <= held / 2 + 1 && left.first() > first.first());
+    assert_eq!(
+        left.windows(2)
+            .filter(|pair| pair[0] + 1 != pair[1])
+            .count(),
+        0,
+        "{left:?}"
+    );
+    // Content is refused at once where the last segment is full.
+    let mut refused = Vec::new();
+    for _ in 0..20 {
+        let op = delivery(bench.ops.len() as u64 + 1, 1000);
+        match journal.append(&op, bench.ops.len() as i64) {
+            Ok(_) => bench.ops.push(op),
+            Err(error) => refused.push(error),
+        }
+    }
+    assert!(refused.len() > 5, "{}", refused.len());
+    assert!(
+        refused.iter().all(|why| why.to_string().contains("full")),
+        "{}",
+        refused[0]
+    );
+    // There is room again.
+    journal.keep();
+    eventually("a spare and the reserve", || journal.stats().prepared >= 2);
+    bench.deliver(&journal, 40, 1000);
+    let last = bench.ops.len() as u64;
+    let held = journal.read(0, 1, 0).expect("read")[0].seq;
+    assert!(held > 80, "{held}");
+    bench.expect(&journal, held, last);
+}
+
+#[test]
 fn a_segment_with_one_record_not_released_stays() {
     let mut bench = Bench::new();
     let (journal, _) = bench.open(small());
