@@ -124,6 +124,9 @@ pub const MERGE_MIN_AT_REST: usize = 4;
 /// the pack that is there. Written anew at most once in [`MAINTAIN_REST`], which is nothing beside the syncs of a delivery.
 pub const SMALL_PACK: u64 = 512 * 1024;
 
+/// Trees that are planted in a small pack: those of a mail's arrival, and of a move between two folders, several times over.
+pub const SEED_TREES: usize = 32;
+
 /// How long after the last commit a store is at rest: longer than the pauses within a burst, so that one merge takes all of it.
 pub const MAINTAIN_REST: Duration = Duration::from_secs(1);
 

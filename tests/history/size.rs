@@ -95,3 +95,55 @@ fn a_flag_change_costs_the_same_in_any_folder() {
         assert!(high <= 1.5 * low, "{costs:?}");
     }
 }
+
+/// All packs have become one, and it is large: the next lone commit finds a small one to be merged with, and its trees become deltas.
+#[test]
+fn a_lone_commit_after_a_full_merge_costs_as_the_next_ones_do() {
+    let kind = HashKind::Sha1;
+    let store = Store::new(kind);
+    let mut writer = store.writer();
+    mkfolder(&mut writer, "u");
+    let mut noise = crate::bench::mail::rng::Rng::new(3);
+    for number in 0..1_000 {
+        let content = noise.bytes(700);
+        put(&mut writer, kind, name(number, ""), &content);
+    }
+    writer.commit(&text("import", 1_795_400_000)).unwrap();
+    rename(&mut writer, &name(0, ""), &name(0, "S"));
+    writer.commit(&text("flag", 1_795_400_001)).unwrap();
+    writer.flush().unwrap();
+    let rest = |store: &Store| maintain(&store.repo, Maintenance::AtRest).unwrap();
+    assert_eq!(rest(&store).packs_after, 2, "one large, one small");
+    assert_eq!(rest(&store).packs_after, 2, "it is planted once");
+    maintain(&store.repo, Maintenance::Full).unwrap();
+    let merged = pack_bytes(&store).1;
+    assert_eq!(rest(&store).packs_after, 2, "and again where it was merged");
+    let planted = pack_bytes(&store).1 - merged;
+    let mut costs = Vec::new();
+    for number in 1..5 {
+        let before = pack_bytes(&store).1;
+        let flags = ["S", "FS", "S", "FS", "S"];
+        rename(
+            &mut writer,
+            &name(0, flags[number - 1]),
+            &name(0, flags[number]),
+        );
+        writer
+            .commit(&text("flag", 1_795_400_001 + number as i64))
+            .unwrap();
+        writer.flush().unwrap();
+        assert_eq!(rest(&store).packs_after, 2);
+        costs.push(pack_bytes(&store).1 - before);
+    }
+    println!("{planted} bytes planted; then {costs:?}");
+    assert!(costs.iter().all(|cost| *cost <= 800), "{costs:?}");
+    assert!(planted <= 8_192, "{planted}");
+    store.fsck();
+    maintain(&store.repo, Maintenance::Full).unwrap();
+    store.fsck();
+    let twice = pack_bytes(&store).1 - merged;
+    assert!(
+        twice < planted,
+        "the copies are gone: {twice} bytes, {planted} were planted"
+    );
+}

@@ -8,7 +8,7 @@
 //!   is merged, once [`limits::MERGE_MIN`] packs have gathered, or [`limits::MERGE_MIN_AT_REST`] in a store at rest. So an object is copied a logarithmic
 //!   number of times in its life, and the number of packs is logarithmic too. Packs that were not merged yet go first, by themselves: they shrink to an
 //!   eighth, and by their sizes of before every round would rewrite what is there. At rest all packs up to [`limits::SMALL_PACK`] become one, so that
-//!   a lone mail's trees find their last versions there and cost a few hundred bytes.
+//!   a lone mail's trees find their last versions there and cost a few hundred bytes; where there is none so small, one is planted ([`seed`]).
 //! - **Nothing is dropped**, reachable or not, and nothing is recompressed.
 //! - **New before old**: the merged pack is synced and in place before the first old one goes. A reader that has an old one open keeps
 //!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss). But `git fsck` opens
@@ -24,6 +24,7 @@
 
 mod merge;
 mod pairs;
+mod seed;
 mod sources;
 
 use std::fs;
@@ -144,15 +145,37 @@ impl Maintainer {
             return Ok(fresh);
         }
         let then = self.merge_some(others, 2, false)?;
+        let planted = how == Maintenance::AtRest && self.plant()?;
         Ok(Report {
             packs_before: fresh.packs_before,
-            packs_after: then.packs_after,
+            packs_after: then.packs_after + usize::from(planted),
             merged: fresh.merged + then.merged,
             objects: fresh.objects + then.objects,
             new_deltas: fresh.new_deltas + then.new_deltas,
             bytes_before: fresh.bytes_before + then.bytes_before,
             bytes_after: fresh.bytes_after + then.bytes_after,
         })
+    }
+
+    /// Packs that may be merged.
+    fn candidates(&self, dir: &Path) -> Result<Vec<Candidate>, HistoryError> {
+        let mut found = candidates(dir)?;
+        found.retain(|candidate| {
+            let is = |retired: &Retired| retired.stem == candidate.stem;
+            !self.retired.iter().any(is)
+        });
+        Ok(found)
+    }
+
+    /// Puts a small pack beside the large ones where there is none; whether it did.
+    fn plant(&self) -> Result<bool, HistoryError> {
+        let dir = self.repo.pack_dir();
+        let packs = self.candidates(&dir)?;
+        let is_small = |pack: &Candidate| pack.bytes <= limits::SMALL_PACK;
+        if packs.is_empty() || packs.iter().any(is_small) {
+            return Ok(false);
+        }
+        seed::plant(&self.repo, &dir)
     }
 
     /// Merges as many of the smallest packs as `count` says, if they are at least so many; with `fresh`, of these those alone that were not merged before,
@@ -165,11 +188,7 @@ impl Maintainer {
     ) -> Result<Report, HistoryError> {
         self.sweep()?;
         let dir = self.repo.pack_dir();
-        let mut candidates = candidates(&dir)?;
-        candidates.retain(|candidate| {
-            let is = |retired: &Retired| retired.stem == candidate.stem;
-            !self.retired.iter().any(is)
-        });
+        let mut candidates = self.candidates(&dir)?;
         let mut report = Report {
             packs_before: candidates.len(),
             packs_after: candidates.len(),
@@ -249,7 +268,7 @@ fn merge(
     merge::Merger::new(&sources, repo.kind(), &pairs, out).run(report)
 }
 
-/// Packs that may be merged.
+/// Packs that are nobody else's.
 fn candidates(dir: &Path) -> Result<Vec<Candidate>, HistoryError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(HistoryError::io("list", dir))? {
