@@ -157,6 +157,12 @@ pub const GATHER_MOST: Duration = Duration::from_millis(250);
 /// the usual slice (0.7 to 3 ms) that is woken takes the processor at once then.
 pub const BACKGROUND_SLICE: Duration = Duration::from_millis(10);
 
+/// How long a thread that yields ([`crate::background::Breath`]) computes at once, and how long it sleeps then: whoever waits for the processor has it meanwhile.
+pub const BREATH_EVERY: Duration = Duration::from_micros(500);
+
+/// See [`BREATH_EVERY`].
+pub const BREATH: Duration = Duration::from_micros(100);
+
 /// How often a commit is tried again on a full disk.
 pub const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
 

@@ -18,6 +18,7 @@ use gix::prelude::FindExt as _;
 
 use super::hash::{ObjectKind, from_gix, hash_object, to_gix};
 use super::{HistoryError, Repo, tree};
+use crate::background::Breath;
 use crate::limits;
 use crate::maildir::{Entry, EntryKind, HashKind, MailboxFacts, Oid, TreePath, hidden, mailbox};
 
@@ -42,6 +43,7 @@ pub struct Reader {
     objects: RefCell<gix::OdbHandle>,
     kind: HashKind,
     empty_tree: Oid,
+    breath: Option<Breath>,
 }
 
 impl Reader {
@@ -51,7 +53,15 @@ impl Reader {
             objects: RefCell::new(caching(repo)),
             kind: repo.kind(),
             empty_tree: hash_object(repo.kind(), ObjectKind::Tree, b""),
+            breath: None,
         }
+    }
+
+    /// For much work on the calling thread that nobody waits for: it steps aside again and again ([`Breath`]).
+    #[must_use]
+    pub fn unhurried(mut self) -> Self {
+        self.breath = Some(Breath::new());
+        self
     }
 
     /// The hash function.
@@ -243,6 +253,9 @@ impl Reader {
         oid: Oid,
         content: &mut Vec<u8>,
     ) -> Result<gix::objs::Kind, HistoryError> {
+        if let Some(breath) = &self.breath {
+            breath.draw();
+        }
         let (mut patience, mut again) = (limits::MISS_RETRIES, limits::WRONG_RETRIES);
         loop {
             let found = self.objects.borrow().find(&to_gix(oid), content);

@@ -383,7 +383,7 @@ impl Exchange {
             return Ok(());
         }
         let kind = self.repo.kind();
-        let reader = self.repo.reader();
+        let reader = self.repo.reader().unhurried();
         let waiting = self.line.take();
         self.link.begin(Doing::sending);
         let send = |line: Result<Line, PushError>, said| {
