@@ -192,6 +192,9 @@ pub const SCRATCH_MEMORY: u64 = 1024 * 1024;
 /// journal, and what several writers take at once.
 pub const ROOM_KEPT: u64 = 4 * 1024 * 1024 + JOURNAL_SEGMENT_BYTES;
 
+/// Bytes that a peer's pack may not take from the store's disk: deliveries end before, and what they brought is committed in what is left.
+pub const INCOMING_ROOM_KEPT: u64 = 2 * ROOM_KEPT;
+
 /// With so much more room than is asked for, an answer of some milliseconds ago will do.
 pub const ROOM_PLENTY: u64 = 256 * 1024 * 1024;
 

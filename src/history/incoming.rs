@@ -10,9 +10,12 @@
 //!   was left by one that was killed: the next owner removes it, and so does the daemon at mount, where a running `serve` keeps its own. (Age would not tell: a pack over a
 //!   slow line takes hours. Nor would a process id, in another container.)
 //! - Directories stay: a new one for each pack makes what is synced a quarter dearer on ext4.
+//! - It may not fill the disk ([`Bounded`]): what the mount has acknowledged needs room for its commit.
 //! - Not below `objects`: `git clone` of a path copies whatever is there, and fails over a file that goes meanwhile.
 //!
 //! Rejected: a second object store over the directory, with `info/alternates`. One pack is looked up in its own index.
+
+mod bounded;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead};
@@ -22,6 +25,8 @@ use std::sync::atomic::AtomicBool;
 use gix::odb::pack::Bundle;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+use bounded::Bounded;
 
 use super::hash::gix_kind;
 use super::pack::install;
@@ -91,8 +96,9 @@ impl Incoming {
             alloc_limit_bytes: Some(limits::OBJECT_MAX),
             ..Default::default()
         };
+        let mut pack = Bounded::new(pack, bounded::room_of(place.dir.clone()));
         let written = Bundle::write_to_directory(
-            pack,
+            &mut pack,
             Some(&place.dir),
             progress,
             interrupt,
