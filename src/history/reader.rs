@@ -76,6 +76,20 @@ impl Reader {
         self.objects.borrow().exists(&to_gix(oid))
     }
 
+    /// The same, but a no is said only after some more looks, a moment apart: the library's look at the packs may miss one that another thread is taking in, and
+    /// somebody's head would be refused for it.
+    #[must_use]
+    pub fn surely_has(&self, oid: Oid) -> bool {
+        for _ in 0..limits::MISS_RETRIES {
+            if self.has(oid) {
+                return true;
+            }
+            std::thread::sleep(limits::MISS_PAUSE);
+            self.objects.replace(caching(&self.repo));
+        }
+        self.has(oid)
+    }
+
     /// The content of a blob.
     ///
     /// # Errors

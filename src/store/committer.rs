@@ -166,7 +166,7 @@ impl Committer {
                 match fs::read(&spilled) {
                     Ok(bytes) => self.writer.apply(&record.op, Some(&bytes))?,
                     // Two records may bring the same content, and the first one's commit removed the file (S9).
-                    Err(_) if self.repo.reader().has(*oid) => {
+                    Err(_) if self.repo.reader().surely_has(*oid) => {
                         let op = Op::Put {
                             path: path.clone(),
                             oid: *oid,

@@ -159,7 +159,7 @@ impl Heads {
         let own = self.repo.head()?;
         good.extend(own);
         let is_own = node == self.store.node();
-        if !reader.has(head) {
+        if !reader.surely_has(head) {
             return self.refuse(node, head, pushed, &format!("object {head} is missing"));
         }
         let contained = match own {
@@ -258,7 +258,7 @@ impl Heads {
         let why = one_line(&format_args!("head {head} is refused: {why}"));
         warn!("{node}: {why}");
         let reader = self.repo.reader();
-        if reader.has(head) {
+        if reader.surely_has(head) {
             let name = format!("{REFUSED}{node}");
             let now = self.repo.find_ref(&name)?;
             if now != Some(head) {

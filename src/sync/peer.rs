@@ -320,7 +320,7 @@ impl Exchange {
     fn is_ours(&self, commit: Oid) -> Result<bool, ExchangeError> {
         let head = self.repo.head().map_err(ExchangeError::Here)?;
         let reader = self.repo.reader();
-        Ok(reader.has(commit)
+        Ok(reader.surely_has(commit)
             && head.is_some_and(|head| reader.is_contained(commit, head).unwrap_or(false)))
     }
 

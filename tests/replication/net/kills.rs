@@ -389,6 +389,20 @@ pub fn strike(blow: Blow, times: usize, random: &mut Random) {
     }
     for node in &cluster.nodes {
         node.assert_sound();
+        // One head in a hundred was refused because the library had not seen its pack yet, and stayed so until the next one came.
+        let log = fs::read(node.mountpoint().with_extension("log")).expect("a daemon's log");
+        let log = String::from_utf8_lossy(&log);
+        let refused: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains(" is refused: "))
+            .collect();
+        assert!(
+            refused.is_empty(),
+            "{}: {} heads: {}",
+            node.name(),
+            refused.len(),
+            refused[0]
+        );
     }
 }
 
