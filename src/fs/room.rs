@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::limits;
 use crate::maildir::Oid;
+use crate::store::room_left;
 
 /// Free space. Where there is plenty, it is asked for at most every [`Room::FRESH`].
 #[derive(Default)]
@@ -32,8 +33,7 @@ impl Room {
         {
             return Ok(true);
         }
-        let stat = rustix::fs::statvfs(dir)?;
-        let left = stat.f_bavail * stat.f_frsize;
+        let left = room_left(dir)?;
         *last = Some((Instant::now(), left));
         Ok(left >= needed)
     }

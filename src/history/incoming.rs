@@ -30,7 +30,7 @@ use bounded::Bounded;
 
 use super::hash::gix_kind;
 use super::pack::install;
-use super::{HistoryError, Received, Repo};
+use super::{HistoryError, Received, Repo, durable};
 use crate::limits;
 
 /// A pack in quarantine. Dropped, it is gone.
@@ -96,7 +96,7 @@ impl Incoming {
             alloc_limit_bytes: Some(limits::OBJECT_MAX),
             ..Default::default()
         };
-        let mut pack = Bounded::new(pack, bounded::room_of(place.dir.clone()));
+        let mut pack = Bounded::new(pack, || durable::room_left(&place.dir));
         let written = Bundle::write_to_directory(
             &mut pack,
             Some(&place.dir),

@@ -47,6 +47,7 @@ pub use recovery::last_committed;
 pub use status::{JournalStatus, PeerStatus, Status, count_packs};
 
 use crate::background::{self, Work};
+pub use crate::history::room_left;
 use crate::history::{InitOptions, Reader, Repo, hash_blob};
 use crate::journal::{self, Journal, JournalError};
 use crate::maildir::{HashKind, MailboxFacts, Oid, Op};

@@ -1,9 +1,7 @@
 //! A peer may not fill the disk: what the mount has acknowledged needs room for its commit.
 
 use std::io::{self, BufRead, Read};
-use std::path::PathBuf;
 
-use crate::history::room_left;
 use crate::limits;
 
 /// How many bytes are taken between two looks at the disk.
@@ -38,16 +36,9 @@ impl<'a, Room: FnMut() -> io::Result<u64>> Bounded<'a, Room> {
     }
 }
 
-/// The room of the filesystem that holds `dir`.
-pub(super) fn room_of(dir: PathBuf) -> impl FnMut() -> io::Result<u64> {
-    move || room_left(&dir)
-}
-
 impl<Room: FnMut() -> io::Result<u64>> Read for Bounded<'_, Room> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let found = self.fill_buf()?;
-        let count = found.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&found[..count]);
+        let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
         Ok(count)
     }
