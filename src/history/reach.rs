@@ -47,7 +47,7 @@ impl Reader {
         if commit == of {
             return Ok(true);
         }
-        if !self.has(of) {
+        if !self.surely_has(of) {
             return Ok(false);
         }
         Ok(Painted::new(self, &[commit], &[of], usize::MAX)?.is_right(commit))

@@ -4,7 +4,7 @@
 //!
 //! 1. push, if our head is not what the peer's ref has. Commits made during a push go together in the next. A head that the peer itself has told us is said back
 //!    no sooner than the next fetch: it would be an echo of each of its pushes;
-//! 2. fetch, if it is due: at the start, after a failure, at an interval, and when the peer has a head of a former life of this node;
+//! 2. fetch, if it is due: at the start, after a failure, at an interval, and when the peer has a head of a former life of this node. Also where it has refused the push;
 //! 3. when it has been quiet for a moment, open the connection for the next push, if there is none: a mailbraid takes all pushes over one, git one each. So a push is one message
 //!    and its answer: the processes at the other end have started by then. Not at once: those processes would compete with what the last push has set going there. If that
 //!    connection has broken while it waited, a new one is made, and only its failure counts.
@@ -289,8 +289,6 @@ impl Exchange {
                 if self.failures.is_multiple_of(limits::ASK_AGAIN) {
                     self.takes_many = None;
                 }
-                // Whatever it missed comes at once when it is back.
-                self.fetch_at = Instant::now();
                 self.link.note(|view| {
                     view.last_error = Some(why);
                     view.failures += 1;
@@ -300,21 +298,28 @@ impl Exchange {
     }
 
     fn exchange(&mut self) -> Result<(), ExchangeError> {
+        let mut due = Instant::now() >= self.fetch_at;
         let mut pushed = self.push();
         if let Err(ExchangeError::Push(PushError::FormerLife { theirs, .. })) = pushed {
             // Our head may have moved since it was read, and the peer have fetched it.
             if self.is_ours(theirs)? {
                 pushed = self.push();
             } else {
-                self.fetch()?;
+                due = true;
             }
         }
-        pushed?;
-        if Instant::now() >= self.fetch_at {
-            self.fetch()?;
+        // Who is out of reach is not called twice; who refuses a push, its disk being full, has mail for us all the same.
+        let reached = !matches!(pushed, Err(ExchangeError::Push(PushError::Connection(_))));
+        let mut fetched = Ok(());
+        if due && reached {
             self.fetch_at = Instant::now() + self.seconds(FETCH_EVERY, limits::FETCH_EVERY);
+            fetched = self.fetch();
         }
-        Ok(())
+        if !reached || fetched.is_err() {
+            // Whatever it missed comes at once when it is back.
+            self.fetch_at = Instant::now();
+        }
+        pushed.and(fetched)
     }
 
     fn is_ours(&self, commit: Oid) -> Result<bool, ExchangeError> {

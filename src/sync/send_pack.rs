@@ -70,8 +70,11 @@ impl PushError {
 
 /// Makes packs.
 pub trait PackSource {
-    /// Whether the object is here: a peer's ref may name what we do not have.
+    /// Whether the object is here: a peer's ref may name what we do not have. A no may be wrong where it has just come.
     fn has(&self, id: Oid) -> bool;
+
+    /// The same, and a no is right; it takes a while.
+    fn surely_has(&self, id: Oid) -> bool;
 
     /// Whether a commit that is here is `of` or an ancestor of it.
     ///
@@ -90,6 +93,10 @@ pub trait PackSource {
 impl PackSource for Reader {
     fn has(&self, id: Oid) -> bool {
         Self::has(self, id)
+    }
+
+    fn surely_has(&self, id: Oid) -> bool {
+        Self::surely_has(self, id)
     }
 
     fn is_ancestor(&self, commit: Oid, of: Oid) -> Result<bool, PackError> {
@@ -187,7 +194,7 @@ impl Line {
         if old == new {
             return Ok(Pushed { pack_bytes: 0 });
         }
-        if old != Oid::null(kind) && !(packs.has(old) && packs.is_ancestor(old, new)?) {
+        if old != Oid::null(kind) && !(packs.surely_has(old) && packs.is_ancestor(old, new)?) {
             return Err(PushError::FormerLife {
                 refname: target.refname.clone(),
                 theirs: old,

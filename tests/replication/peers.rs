@@ -1,6 +1,7 @@
 //! Nodes on one machine: what one does the others have, and all rest at one commit.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -133,6 +134,33 @@ fn a_bare_repository_is_a_meeting_point() {
         let refs = git(hub.path(), &["for-each-ref", "refs/mailbraid/peers/"]);
         refs.lines().filter(|line| line.starts_with(&head)).count() == 2
     });
+}
+
+#[test]
+fn a_peer_that_refuses_our_pushes_is_fetched_from_all_the_same() {
+    let hub = tempfile::tempdir().unwrap();
+    bare(hub.path());
+    let (a, b) = (Node::new("a"), Node::new("b"));
+    for node in [&a, &b] {
+        node.config("mailbraid.fetchEvery", "1");
+    }
+    deliver_some(&b, 3);
+    b.add_url("hub", hub.path().to_str().unwrap());
+    let (ok, said) = b.flush_peers();
+    assert!(ok, "{said}");
+    // As one whose disk is full.
+    let hook = hub.path().join("hooks/pre-receive");
+    fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    deliver_some(&a, 2);
+    a.mounted.flush();
+    a.add_url("hub", hub.path().to_str().unwrap());
+    wait_until("a has all", || a.messages("u").len() == 5);
+    let error = a.peer("hub")["last_error"].to_string();
+    assert!(error.contains("pre-receive hook declined"), "{error}");
+    fs::remove_file(&hook).unwrap();
+    converged(&[&a, &b]);
+    same_mail(&[&a, &b], 5);
 }
 
 #[test]
