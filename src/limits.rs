@@ -292,6 +292,9 @@ pub const PEER_PATH: usize = 16 * PATH_MAX;
 /// Most commits that a peer may bring at once to a node that has a history: a month at one commit in five seconds. A node that joins takes any number.
 pub const PEER_COMMITS: usize = 500_000;
 
+/// Commits of peers that are known to be good: 2 MB of their ids.
+pub const CHECKED_KEPT: usize = 64 * 1024;
+
 /// Most commits that are counted for a peer's lag: beyond it is "many", and counting takes time.
 pub const LAG_COUNTED: usize = 10_000;
 

@@ -25,7 +25,7 @@ use log::{debug, info, warn};
 use parking_lot::Mutex;
 
 use super::one_line;
-use super::verify::verify;
+use super::verify::{Checked, verify};
 use crate::config::{PEER_COMMITS, check_node};
 use crate::history::{HistoryError, Repo};
 use crate::limits;
@@ -55,6 +55,7 @@ pub struct Heads {
     store: Arc<Store>,
     repo: Repo,
     state: Mutex<State>,
+    checked: Mutex<Checked>,
     /// Packs known to be on the disk.
     synced: Mutex<HashSet<OsString>>,
 }
@@ -87,6 +88,7 @@ impl Heads {
             store: Arc::clone(store),
             repo,
             state: Mutex::new(state),
+            checked: Mutex::default(),
             synced: Mutex::new(HashSet::new()),
         })
     }
@@ -186,7 +188,7 @@ impl Heads {
         }
         if !contained {
             let most = own.map(|_| self.most_commits());
-            match verify(&reader, head, &good, most) {
+            match verify(&reader, head, &good, most, &self.checked) {
                 Ok(commits) => info!("{node}: head {head}, {commits} commits"),
                 Err(why) => return self.refuse(node, head, pushed, &why.to_string()),
             }

@@ -8,6 +8,7 @@
 //!   trees ([`crate::history::Canonical`]), who made it, the UID laws.
 //! - A commit of a node has at most one parent and names its node and its journal's sequence numbers. A commit of several parents is a braid, in the braid's own form.
 //! - The first fault refuses the head. What lies below it and is good stays unused until another head brings it.
+//! - What one thread has checked no other does: after a separation the heads that come are mostly of the same commits, and all come at once ([`Checked`]).
 //! - The number of commits is bounded, unless we have no history at all: then we join, and take what there is.
 //!
 //! Rejected: to make every braid again and compare. It would prove that a braid is right, but a node of another version, with a mended merge, could never
@@ -15,8 +16,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use parking_lot::Mutex;
+
 use crate::config::check_node;
 use crate::history::{Canonical, CommitInfo, HistoryError, Reader};
+use crate::limits;
 use crate::maildir::Oid;
 use crate::merge;
 use crate::store::message;
@@ -63,7 +67,24 @@ pub enum Refusal {
     History(#[from] HistoryError),
 }
 
-/// Checks all that `head` brings beyond `known`, which are heads of checked histories. Returns the number of commits.
+/// Commits that were found good, and so were all before them.
+#[derive(Default)]
+pub struct Checked {
+    good: HashSet<Oid>,
+    /// Commits looked at, ever.
+    looks: u64,
+}
+
+impl Checked {
+    fn remember(&mut self, commit: Oid) {
+        if self.good.len() >= limits::CHECKED_KEPT {
+            self.good.clear();
+        }
+        self.good.insert(commit);
+    }
+}
+
+/// Checks all that `head` brings beyond `known`, which are heads of checked histories, and `checked`, where what is good is added. Returns the number of commits.
 ///
 /// # Errors
 /// The first fault.
@@ -72,6 +93,7 @@ pub fn verify(
     head: Oid,
     known: &[Oid],
     most: Option<usize>,
+    checked: &Mutex<Checked>,
 ) -> Result<usize, Refusal> {
     let bound = most.unwrap_or(usize::MAX - 1);
     let new = reader.commits_between(head, known, bound)?;
@@ -85,7 +107,15 @@ pub fn verify(
         trees: HashMap::new(),
     };
     for (commit, info, node) in check.parents_first(&new)? {
+        // Held while it is looked at, so that nobody looks at the same; then the next one's turn may be another thread's.
+        let mut checked = checked.lock();
+        if checked.good.contains(&commit) {
+            check.trees.insert(commit, (info.tree, info.time));
+            continue;
+        }
+        checked.looks += 1;
         check.commit(commit, &info, &node)?;
+        checked.remember(commit);
     }
     Ok(count)
 }
@@ -202,5 +232,52 @@ fn author(info: &CommitInfo, node: &str, newest: i64) -> Result<(), String> {
         Some((of, sequence)) if of == node && sequence.first <= sequence.last => Ok(()),
         Some((of, _)) if of != node => Err(format!("{node} made it, and it says {of}")),
         _ => Err("it names no operations of a journal".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{CommitText, InitOptions, Repo, Writer};
+    use crate::maildir::{HashKind, Op, TreePath};
+
+    #[test]
+    fn what_was_checked_is_not_looked_at_again_and_what_is_bad_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            kind: HashKind::Sha1,
+            node: "a".to_owned(),
+        };
+        let repo = Repo::init(&dir.path().join("repo.git"), &options).unwrap();
+        let mut writer = Writer::new(&repo, None).unwrap();
+        let mut heads = Vec::new();
+        for (number, trailers) in [(1, true), (2, true), (3, false)] {
+            let path = TreePath::new(format!("u{number}"));
+            writer.apply(&Op::Mkdir { path }, None).unwrap();
+            let mut message = format!("mkdir u{number}\n");
+            if trailers {
+                message += &format!("\nNode: a\nSequence: {number}\n");
+            }
+            let text = CommitText {
+                node: "a".to_owned(),
+                time: 1_795_466_045,
+                message: message.into_bytes(),
+                extra_parents: Vec::new(),
+            };
+            writer.commit(&text).unwrap();
+            heads.push(writer.flush().unwrap().unwrap());
+        }
+        let (reader, checked) = (repo.reader(), Mutex::<Checked>::default());
+        let looks = |head: usize| {
+            let before = checked.lock().looks;
+            let said = verify(&reader, heads[head], &[], None, &checked);
+            (said.is_ok(), checked.lock().looks - before)
+        };
+        assert_eq!(looks(0), (true, 1));
+        assert_eq!(looks(1), (true, 1));
+        assert_eq!(looks(1), (true, 0));
+        // Its message names no operations, the second time too.
+        assert_eq!(looks(2), (false, 1));
+        assert_eq!(looks(2), (false, 1));
     }
 }
