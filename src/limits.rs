@@ -117,6 +117,9 @@ pub const MERGE_MIN: usize = 8;
 /// for an object that is not there, some 30 µs.
 pub const RETIRED_MOST: usize = 24;
 
+/// Most packs that were not merged yet which one merge takes: it is over in the moment that a daemon on a busy machine has.
+pub const MERGE_MOST: usize = 64;
+
 /// The same once a store has come to rest.
 pub const MERGE_MIN_AT_REST: usize = 4;
 

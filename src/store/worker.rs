@@ -428,7 +428,7 @@ impl Worker {
     }
 }
 
-/// The maintenance thread's body: keeps packs few, until told to stop. It works after so many commits, and once more when there were none for a
+/// The maintenance thread's body: keeps packs few, until told to stop. It works at the start, after so many commits, and once more when there were none for a
 /// while.
 pub fn maintain(repo: &Repo, shared: &Shared) {
     let set = repo.config_string(PACK_GRACE).ok().flatten();
@@ -436,8 +436,10 @@ pub fn maintain(repo: &Repo, shared: &Shared) {
         .and_then(|set| set.parse().ok())
         .map_or(limits::PACK_GRACE, Duration::from_secs);
     let mut maintainer = Maintainer::new(repo, grace);
-    while let Some(task) = shared.wait_for_maintenance(maintainer.next_sweep()) {
-        let done = match task {
+    // A life that is short may have no other moment for what the lives before have left.
+    let mut task = Some(Some(Maintenance::Geometric));
+    while let Some(what) = task {
+        let done = match what {
             Some(how) => maintainer.run(how).map(Some),
             None => maintainer.sweep().map(|()| None),
         };
@@ -445,6 +447,7 @@ pub fn maintain(repo: &Repo, shared: &Shared) {
             Ok(report) => debug!("maintenance: {report:?}"),
             Err(error) => warn!("maintenance failed and is tried again later: {error}"),
         }
+        task = shared.wait_for_maintenance(maintainer.next_sweep());
     }
 }
 

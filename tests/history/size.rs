@@ -147,3 +147,25 @@ fn a_lone_commit_after_a_full_merge_costs_as_the_next_ones_do() {
         "the copies are gone: {twice} bytes, {planted} were planted"
     );
 }
+
+#[test]
+fn many_packs_are_merged_in_small_steps() {
+    let kind = HashKind::Sha1;
+    let store = Store::new(kind);
+    let mut writer = store.writer();
+    mkfolder(&mut writer, "u");
+    // As after a daemon's many short lives.
+    for number in 0..200 {
+        put(&mut writer, kind, name(number, ""), b"a mail\n");
+        writer
+            .commit(&text("deliver", 1_795_400_000 + number as i64))
+            .unwrap();
+        writer.flush().unwrap();
+    }
+    let report = maintain(&store.repo, Maintenance::Geometric).unwrap();
+    // 64 three times, and these three once more, with the rest.
+    assert_eq!(report.packs_before, 200, "{report:?}");
+    assert!(report.merged >= 203, "{report:?}");
+    assert_eq!(report.packs_after, 1, "{report:?}");
+    store.fsck();
+}

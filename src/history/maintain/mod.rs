@@ -9,6 +9,8 @@
 //!   number of times in its life, and the number of packs is logarithmic too. Packs that were not merged yet go first, by themselves: they shrink to an
 //!   eighth, and by their sizes of before every round would rewrite what is there. At rest all packs up to [`limits::SMALL_PACK`] become one, so that
 //!   a lone mail's trees find their last versions there and cost a few hundred bytes; where there is none so small, one is planted ([`seed`]).
+//! - **A step is small**: of packs that were not merged yet at most [`limits::MERGE_MOST`] go at once. A daemon that is killed every few seconds, or a machine that is too busy, would
+//!   otherwise never come to the end of a merge, and each time it begins anew there are more packs, which makes all else slower.
 //! - **Nothing is dropped**, reachable or not, and nothing is recompressed.
 //! - **New before old**: the merged pack is synced and in place before the first old one goes. A reader that has an old one open keeps
 //!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss). But `git fsck` opens
@@ -65,6 +67,20 @@ pub struct Report {
     pub bytes_before: u64,
     /// Bytes of the new pack and its index.
     pub bytes_after: u64,
+}
+
+impl Report {
+    fn then(self, next: Self) -> Self {
+        Self {
+            packs_before: self.packs_before,
+            packs_after: next.packs_after,
+            merged: self.merged + next.merged,
+            objects: self.objects + next.objects,
+            new_deltas: self.new_deltas + next.new_deltas,
+            bytes_before: self.bytes_before + next.bytes_before,
+            bytes_after: self.bytes_after + next.bytes_after,
+        }
+    }
 }
 
 struct Candidate {
@@ -140,21 +156,21 @@ impl Maintainer {
             Maintenance::AtRest => (limits::MERGE_MIN_AT_REST, small),
             Maintenance::Full => return self.merge_some(|all| all.len(), 1, false),
         };
-        let fresh = self.merge_some(geometric, least, true)?;
-        if fresh.merged == 0 && how == Maintenance::Geometric {
-            return Ok(fresh);
+        let mut done = self.merge_some(geometric, least, true)?;
+        if done.merged == 0 && how == Maintenance::Geometric {
+            return Ok(done);
         }
-        let then = self.merge_some(others, 2, false)?;
-        let planted = how == Maintenance::AtRest && self.plant()?;
-        Ok(Report {
-            packs_before: fresh.packs_before,
-            packs_after: then.packs_after + usize::from(planted),
-            merged: fresh.merged + then.merged,
-            objects: fresh.objects + then.objects,
-            new_deltas: fresh.new_deltas + then.new_deltas,
-            bytes_before: fresh.bytes_before + then.bytes_before,
-            bytes_after: fresh.bytes_after + then.bytes_after,
-        })
+        let mut last = done.merged;
+        while last == limits::MERGE_MOST {
+            let next = self.merge_some(geometric, least, true)?;
+            last = next.merged;
+            done = done.then(next);
+        }
+        done = done.then(self.merge_some(others, 2, false)?);
+        if how == Maintenance::AtRest && self.plant()? {
+            done.packs_after += 1;
+        }
+        Ok(done)
     }
 
     /// Packs that may be merged.
@@ -179,7 +195,7 @@ impl Maintainer {
     }
 
     /// Merges as many of the smallest packs as `count` says, if they are at least so many; with `fresh`, of these those alone that were not merged before,
-    /// if they are at least so many.
+    /// if they are at least so many, and of them the [`limits::MERGE_MOST`] oldest.
     fn merge_some(
         &mut self,
         count: impl Fn(&[Candidate]) -> usize,
@@ -202,6 +218,11 @@ impl Maintainer {
         candidates.truncate(wanted);
         if fresh && candidates.iter().filter(|old| !old.was_merged).count() >= least {
             candidates.retain(|old| !old.was_merged);
+            if candidates.len() > limits::MERGE_MOST {
+                candidates.sort_by_key(|candidate| candidate.modified);
+                candidates.truncate(limits::MERGE_MOST);
+                candidates.sort_by_key(|candidate| candidate.bytes);
+            }
         }
         candidates.reverse();
         let merged = candidates.len();
