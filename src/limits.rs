@@ -137,6 +137,24 @@ pub const MAINTAIN_REST: Duration = Duration::from_secs(1);
 /// `git gc` drops what nothing refers to after two weeks, and the store may be about to refer to it.
 pub const PACK_AGE_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Blobs that take so many bytes of a pack are held against others by maintenance: smaller ones have too little to save.
+pub const SIMILAR_LEAST: usize = 2 * 1024;
+
+/// Larger blobs than this are not: both are in memory while one becomes a delta of the other.
+pub const SIMILAR_MOST: u64 = 32 * 1024 * 1024;
+
+/// Most steps from a blob that maintenance has made a delta to a whole one.
+pub const SIMILAR_DEPTH: u16 = 4;
+
+/// Blobs whose sketches maintenance keeps: some 5 MB.
+pub const SKETCHES: usize = 16 * 1024;
+
+/// zlib level of text that maintenance compresses anew, some 4 % smaller than by [`BLOB_LEVEL`], at half its speed.
+pub const TEXT_LEVEL: u32 = 6;
+
+/// What was compressed to less than so many tenths is text: base64 of files comes to 7.6.
+pub const TEXT_TENTHS: u64 = 7;
+
 /// Trees and commits that maintenance keeps unpacked while it looks for versions of one tree.
 pub const MAINTAIN_CACHE_BYTES: usize = 32 * 1024 * 1024;
 

@@ -1,5 +1,6 @@
 //! The hidden repository: what plain git says about it, and what it costs.
 
+mod alike;
 mod concurrent;
 mod crash;
 mod git_agrees;

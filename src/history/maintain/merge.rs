@@ -4,11 +4,15 @@
 //! copied as it stands, its checksum verified; a whole tree or commit with a younger version becomes a delta against it. So the
 //! youngest version is whole and quick to read, and older ones are a step behind it each: `git log` walks that way too.
 //!
+//! A blob that has much in common with an older one ([`super::similar`]) becomes a delta against that. It is a mail: what the delta makes is held against it before it is written. One that is text, and was
+//! compressed in haste, is compressed well now, once.
+//!
 //! Chains are at most [`limits::DELTA_DEPTH`] long. What would exceed that is a delta against the youngest version of its chain
 //! instead, or whole.
 
 use super::Report;
 use super::pairs::Pairs;
+use super::similar::Similar;
 use super::sources::{BLOB, COMMIT, NONE, Number, Sources, TREE};
 use crate::history::HistoryError;
 use crate::history::hash::ObjectKind;
@@ -16,7 +20,7 @@ use crate::history::pack::delta;
 use crate::history::pack::encode::{self, Deflate, Packed};
 use crate::history::pack::install::PackFile;
 use crate::limits;
-use crate::maildir::HashKind;
+use crate::maildir::{HashKind, Oid};
 
 /// Where an object went.
 #[derive(Clone, Copy)]
@@ -40,6 +44,9 @@ pub(super) struct Merger<'a> {
     sources: &'a Sources,
     kind: HashKind,
     pairs: &'a Pairs,
+    similar: &'a Similar,
+    /// Blobs that seemed to be like another and were not.
+    alone: Vec<Oid>,
     out: PackFile,
     placed: Vec<Option<Placed>>,
     /// Begun and not placed yet: a base among these would close a circle.
@@ -48,6 +55,8 @@ pub(super) struct Merger<'a> {
     height: Vec<u16>,
     entries: Vec<Packed>,
     deflate: Deflate,
+    blob_deflate: Deflate,
+    again: Vec<u8>,
     buffer: Vec<u8>,
     new_deltas: usize,
 }
@@ -57,6 +66,7 @@ impl<'a> Merger<'a> {
         sources: &'a Sources,
         kind: HashKind,
         pairs: &'a Pairs,
+        similar: &'a Similar,
         out: PackFile,
     ) -> Self {
         let count = sources.count() as usize;
@@ -72,19 +82,26 @@ impl<'a> Merger<'a> {
             sources,
             kind,
             pairs,
+            similar,
+            alone: Vec::new(),
             out,
             placed: vec![None; count],
             open: vec![false; count],
             height,
             entries: Vec::with_capacity(count),
             deflate: Deflate::new(limits::DELTA_LEVEL),
+            blob_deflate: Deflate::new(limits::TEXT_LEVEL),
+            again: Vec::new(),
             buffer: Vec::new(),
             new_deltas: 0,
         }
     }
 
-    /// Writes all objects and puts the pack in place.
-    pub(super) fn run(mut self, report: &mut Report) -> Result<std::path::PathBuf, HistoryError> {
+    /// Writes all objects and puts the pack in place. Returns its path without the ending, and the blobs that are not like what they seemed to be like.
+    pub(super) fn run(
+        mut self,
+        report: &mut Report,
+    ) -> Result<(std::path::PathBuf, Vec<Oid>), HistoryError> {
         for commit in &self.pairs.commits {
             self.place(*commit)?;
         }
@@ -99,7 +116,7 @@ impl<'a> Merger<'a> {
         report.new_deltas = self.new_deltas;
         let installed = self.out.install(&mut self.entries, false)?;
         report.bytes_after = installed.bytes;
-        Ok(installed.stem)
+        Ok((installed.stem, self.alone))
     }
 
     /// Places an object, its base first.
@@ -136,7 +153,11 @@ impl<'a> Merger<'a> {
         if base != NONE && !(is_version && self.pairs.is_turned(self.sources, number)) {
             return usable(base).map_or(Plan::Whole, Plan::Copy);
         }
-        match self.pairs.younger(number) {
+        let like = match self.sources.kind_of(number) {
+            BLOB => self.similar.bases.get(&number).copied(),
+            _ => self.pairs.younger(number),
+        };
+        match like {
             Some(base) => usable(base).map_or(Plan::Whole, Plan::Pair),
             None => Plan::Whole,
         }
@@ -193,7 +214,7 @@ impl<'a> Merger<'a> {
         Ok(Some(base))
     }
 
-    /// Makes a delta against a younger version, or against the youngest where the chain would grow too long.
+    /// Makes a delta against a younger version or a similar blob, or against the youngest where the chain would grow too long.
     fn new_delta(
         &mut self,
         number: Number,
@@ -218,19 +239,41 @@ impl<'a> Merger<'a> {
             return Ok(None);
         }
         let (old, new) = (self.sources.read(base)?, self.sources.read(number)?);
+        let is_blob = self.sources.kind_of(number) == BLOB;
         let delta = match self.sources.kind_of(number) {
             TREE => delta::trees(&old, &new, self.kind),
+            BLOB => Some(delta::runs(&old, &new)),
             _ => Some(delta::lines(&old, &new)),
         };
         let Some(delta) = delta.filter(|delta| delta.len() < new.len()) else {
             return Ok(None);
         };
-        debug_assert_eq!(delta::apply(&old, &delta).as_ref(), Some(&*new));
+        let is_right = || delta::apply(&old, &delta).as_ref() == Some(&*new);
+        if is_blob {
+            if !is_right() {
+                return Ok(None);
+            }
+        } else {
+            debug_assert!(is_right());
+        }
         encode::delta_head(&mut self.buffer, delta.len() as u64, offset - above.offset);
-        self.deflate.append(&mut self.buffer, &delta);
+        let deflate = if is_blob {
+            &mut self.blob_deflate
+        } else {
+            &mut self.deflate
+        };
+        deflate.append(&mut self.buffer, &delta);
         let entry = self.sources.entry(number)?;
-        if entry.head.distance.is_none() && self.buffer.len() > entry.zlib.len() {
+        let most = if is_blob {
+            entry.zlib.len() - entry.zlib.len() / 16
+        } else {
+            entry.zlib.len()
+        };
+        if entry.head.distance.is_none() && self.buffer.len() > most {
             self.buffer.clear();
+            if is_blob {
+                self.alone.push(self.sources.oid(number));
+            }
             return Ok(None);
         }
         self.new_deltas += 1;
@@ -247,6 +290,16 @@ impl<'a> Merger<'a> {
         if self.sources.base(number) == NONE {
             let entry = self.sources.verified_entry(number)?;
             encode::head(&mut self.buffer, kind, entry.head.size);
+            let is_text = entry.zlib.len() as u64 * 10 < entry.head.size * limits::TEXT_TENTHS;
+            if is_text && self.similar.fresh.contains(&number) {
+                self.again.clear();
+                let content = self.sources.inflate(number)?;
+                self.blob_deflate.append(&mut self.again, &content);
+                if self.again.len() < entry.zlib.len() {
+                    self.buffer.extend_from_slice(&self.again);
+                    return Ok(());
+                }
+            }
             self.buffer.extend_from_slice(entry.zlib);
         } else {
             let content = self.sources.read(number)?;

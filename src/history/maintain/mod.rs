@@ -11,7 +11,7 @@
 //!   a lone mail's trees find their last versions there and cost a few hundred bytes; where there is none so small, one is planted ([`seed`]).
 //! - **A step is small**: of packs that were not merged yet at most [`limits::MERGE_MOST`] go at once. A daemon that is killed every few seconds, or a machine that is too busy, would
 //!   otherwise never come to the end of a merge, and each time it begins anew there are more packs, which makes all else slower.
-//! - **Nothing is dropped**, reachable or not, and nothing is recompressed.
+//! - **Nothing is dropped**, reachable or not, and nothing is recompressed but text, once.
 //! - **New before old**: the merged pack is synced and in place before the first old one goes. A reader that has an old one open keeps
 //!   it; one that looks for it finds the new one at its next look at the directory (git and gix both look again on a miss). But `git fsck` opens
 //!   every pack it has listed, from the youngest to the oldest. So a merged pack takes the time of the oldest one in it, which puts it behind all it
@@ -21,12 +21,13 @@
 //! - A `git gc` or `git repack` at the same time may take our sources away or leave a pack twice. The first ends our run without harm, the
 //!   second is cleaned up by the next.
 //!
-//! What was rejected: a generic search for deltas (git's window): it finds by chance what we know. Deltas of the newer against the older version: the
+//! Trees and commits are never searched for deltas (git's window finds by chance what we know); what mails have in common is found by their lines ([`similar`]). Rejected: deltas of a tree's newer version against the older: the
 //! youngest trees, which a mount reads, would be at the end of the longest chains.
 
 mod merge;
 mod pairs;
 mod seed;
+mod similar;
 mod sources;
 
 use std::fs;
@@ -61,7 +62,7 @@ pub struct Report {
     pub merged: usize,
     /// Objects in the merged pack.
     pub objects: usize,
-    /// Trees and commits that became deltas.
+    /// Objects that became deltas.
     pub new_deltas: usize,
     /// Bytes of the merged packs and their indices.
     pub bytes_before: u64,
@@ -102,6 +103,7 @@ pub struct Maintainer {
     repo: Repo,
     grace: Duration,
     retired: Vec<Retired>,
+    sketches: similar::Sketches,
 }
 
 impl Maintainer {
@@ -113,6 +115,7 @@ impl Maintainer {
             repo: repo.clone(),
             grace,
             retired: Vec::new(),
+            sketches: similar::Sketches::default(),
         }
     }
 
@@ -229,7 +232,13 @@ impl Maintainer {
         report.merged = merged;
         report.bytes_before = candidates.iter().map(|candidate| candidate.bytes).sum();
         check_room(&dir, report.bytes_before)?;
-        let made = merge(&self.repo, &dir, &candidates, &mut report)?;
+        let made = merge(
+            &self.repo,
+            &dir,
+            &candidates,
+            &mut self.sketches,
+            &mut report,
+        )?;
         let now = Instant::now();
         for candidate in candidates.into_iter().filter(|old| old.stem != made) {
             let grace = if self.grace.is_zero() {
@@ -272,11 +281,14 @@ fn merge(
     repo: &Repo,
     dir: &Path,
     candidates: &[Candidate],
+    sketches: &mut similar::Sketches,
     report: &mut Report,
 ) -> Result<PathBuf, HistoryError> {
     let stems: Vec<&Path> = candidates.iter().map(|old| old.stem.as_path()).collect();
     let sources = sources::Sources::open(repo.kind(), &stems)?;
     let pairs = pairs::find(&sources, repo.kind())?;
+    let is_fresh: Vec<bool> = candidates.iter().map(|old| !old.was_merged).collect();
+    let similar = similar::find(&sources, &is_fresh, sketches)?;
     let count = (0..sources.count())
         .filter(|number| sources.is_taken(*number))
         .count();
@@ -286,7 +298,10 @@ fn merge(
         let older = oldest - Duration::from_secs(1);
         out.set_modified(older.max(SystemTime::now() - limits::PACK_AGE_MOST));
     }
-    merge::Merger::new(&sources, repo.kind(), &pairs, out).run(report)
+    let merger = merge::Merger::new(&sources, repo.kind(), &pairs, &similar, out);
+    let (stem, alone) = merger.run(report)?;
+    sketches.set_alone(&alone);
+    Ok(stem)
 }
 
 /// Packs that are nobody else's.

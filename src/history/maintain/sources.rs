@@ -157,7 +157,7 @@ impl Sources {
         self.entry(number)
     }
 
-    /// The content of a commit or tree.
+    /// The content of an object.
     pub(super) fn read(&self, number: Number) -> Result<Rc<Vec<u8>>, HistoryError> {
         let mut chain = Vec::new();
         let mut at = number;
@@ -195,7 +195,8 @@ impl Sources {
         cache.contents.insert(number, content.clone());
     }
 
-    fn inflate(&self, number: Number) -> Result<Vec<u8>, HistoryError> {
+    /// The content, or the delta, of an entry.
+    pub(super) fn inflate(&self, number: Number) -> Result<Vec<u8>, HistoryError> {
         let entry = self.entry(number)?;
         let bad = || HistoryError::corrupt(self.oid(number), "zlib finds it damaged");
         // One byte more, so that the stream's end is seen.

@@ -1,4 +1,4 @@
-//! Deltas between two versions of one tree, computed entry by entry.
+//! Deltas between two versions of one tree, computed entry by entry; and of what else is known to be alike.
 //!
 //! ```text
 //! delta   size of the base, size of the result (7 bits a byte, least significant first), then instructions
@@ -10,11 +10,16 @@
 //! most of them equal. Two pointers walk them; where they differ, what the two gaps have in common at their ends is copied too. So a flag
 //! change is copy, insert a letter, copy.
 
+use std::collections::HashMap;
+
 use super::super::tree;
 use crate::maildir::HashKind;
 
 /// A copy of fewer bytes costs as much as inserting them.
 const COPY_MIN: usize = 6;
+
+/// Shorter lines are in many mails.
+const LINE_MIN: usize = 32;
 
 /// The delta that makes `new` of `old`; `None` where one of them is no tree of ours.
 pub(in crate::history) fn trees(old: &[u8], new: &[u8], kind: HashKind) -> Option<Vec<u8>> {
@@ -55,6 +60,55 @@ pub(in crate::history) fn lines(old: &[u8], new: &[u8]) -> Vec<u8> {
     }
     delta.gap(old_at..old.len(), new_at..new.len());
     delta.finish()
+}
+
+/// The delta between two mails: runs of the same lines, wherever they stand.
+pub(in crate::history) fn runs(old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut places = HashMap::new();
+    for (start, line) in long_lines(old) {
+        places.entry(line_hash(line)).or_insert(start);
+    }
+    let mut delta = Delta::new(old, new);
+    let mut done = 0;
+    for (start, line) in long_lines(new) {
+        if start < done {
+            continue;
+        }
+        let Some(&from) = places.get(&line_hash(line)) else {
+            continue;
+        };
+        let equal = |(x, y): &(&u8, &u8)| x == y;
+        let before = old[..from].iter().rev().zip(new[done..start].iter().rev());
+        let before = before.take_while(equal).count();
+        let len = old[from..].iter().zip(&new[start..]);
+        let len = len.take_while(equal).count();
+        // Two lines may have one hash.
+        if len < line.len() {
+            continue;
+        }
+        delta.insert(done..start - before);
+        delta.copy(from - before, before + len);
+        done = start + len;
+    }
+    delta.insert(done..new.len());
+    delta.finish()
+}
+
+/// The lines that are long enough to say that what is around them is the same too, each with its place.
+pub(in crate::history) fn long_lines(content: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    let lines = content.split_inclusive(|&byte| byte == b'\n');
+    let places = lines.map(move |line| {
+        let start = at;
+        at += line.len();
+        (start, line)
+    });
+    places.filter(|(_, line)| line.len() >= LINE_MIN)
+}
+
+/// What a line is known by.
+pub(in crate::history) fn line_hash(line: &[u8]) -> u32 {
+    crc32fast::hash(line)
 }
 
 /// Applies a delta, as a check on what was written and to read packs; `None` where it is malformed.
@@ -258,6 +312,44 @@ mod tests {
         for (old, new) in [(vec![], tree_of(&["a"])), (tree_of(&["a"]), vec![])] {
             let delta = trees(&old, &new, HashKind::Sha1).unwrap();
             assert_eq!(apply(&old, &delta).unwrap(), new);
+        }
+    }
+
+    #[test]
+    fn a_run_of_lines_is_copied_from_wherever_it_stands() {
+        let line = |number: usize| format!("{:0>76}\n", number * 7919);
+        let text = |from: usize, to: usize| (from..to).map(line).collect::<String>();
+        let old = format!("Subject: a\n\n{}-- \nx\n", text(0, 3000));
+        let new = format!(
+            "Subject: b\n\nSee below.\n{}--\n{}",
+            text(1000, 3000),
+            text(10, 20)
+        );
+        let delta = runs(old.as_bytes(), new.as_bytes());
+        assert_eq!(apply(old.as_bytes(), &delta).unwrap(), new.as_bytes());
+        assert!(delta.len() < 120, "{}", delta.len());
+    }
+
+    #[test]
+    fn any_two_contents_have_runs() {
+        for seed in 0..300u32 {
+            // Pieces of a few, so that they repeat, with ends that are no lines.
+            let make = |salt: u32| -> Vec<u8> {
+                let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(salt);
+                let mut out = Vec::new();
+                for _ in 0..seed % 40 {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    let letter = b'a' + (state >> 28) as u8 % 5;
+                    let len = (state >> 16) as usize % 70;
+                    out.extend(std::iter::repeat_n(letter, len));
+                    if state >> 10 & 3 != 0 {
+                        out.push(b'\n');
+                    }
+                }
+                out
+            };
+            let (old, new) = (make(1), make(2));
+            assert_eq!(apply(&old, &runs(&old, &new)).unwrap(), new, "seed {seed}");
         }
     }
 
