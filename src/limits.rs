@@ -120,7 +120,7 @@ pub const RETIRED_MOST: usize = 24;
 /// Most packs that were not merged yet which one merge takes: it is over in the moment that a daemon on a busy machine has.
 pub const MERGE_MOST: usize = 64;
 
-/// The same once a store has come to rest.
+/// As [`MERGE_MIN`], once a store has come to rest.
 pub const MERGE_MIN_AT_REST: usize = 4;
 
 /// Packs up to this many bytes are merged whenever a store has come to rest, be they two: the whole trees of a lone commit (some 3 KB) become deltas of those in

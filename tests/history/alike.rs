@@ -2,23 +2,17 @@
 
 use super::support::*;
 use crate::bench::mail::MailGen;
+use crate::bench::mail::compose::base64_lines;
 use crate::bench::mail::rng::Rng;
 use mailbraid::history::{Maintainer, Maintenance, Writer, maintain};
 use mailbraid::maildir::{HashKind, Oid};
 use std::time::Duration;
 
-/// A file as base64 has it.
+/// A file of so many lines, as base64 has it.
 fn encoded(rng: &mut Rng, lines: usize) -> Vec<u8> {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let line = |rng: &mut Rng| {
-        let mut line: Vec<u8> = rng.bytes(76);
-        for byte in &mut line {
-            *byte = LETTERS[usize::from(*byte & 63)];
-        }
-        line.push(b'\n');
-        line
-    };
-    (0..lines).flat_map(|_| line(rng)).collect()
+    let mut out = Vec::new();
+    base64_lines(&rng.bytes(lines * 57), &mut out);
+    out
 }
 
 fn mail(number: usize, parts: &[&[u8]]) -> Vec<u8> {

@@ -4,7 +4,7 @@
 //! copied as it stands, its checksum verified; a whole tree or commit with a younger version becomes a delta against it. So the
 //! youngest version is whole and quick to read, and older ones are a step behind it each: `git log` walks that way too.
 //!
-//! A blob that has much in common with an older one ([`super::similar`]) becomes a delta against that. It is a mail: what the delta makes is held against it before it is written. One that is text, and was
+//! A blob that has much in common with another ([`super::similar`]) becomes a delta against that. It is a mail: what a delta makes is held against the object before it is written. A blob that is text, and was
 //! compressed in haste, is compressed well now, once.
 //!
 //! Chains are at most [`limits::DELTA_DEPTH`] long. What would exceed that is a delta against the youngest version of its chain
@@ -70,14 +70,6 @@ impl<'a> Merger<'a> {
         out: PackFile,
     ) -> Self {
         let count = sources.count() as usize;
-        let mut height = vec![0u16; count];
-        for number in (0..sources.count()).rev() {
-            let base = sources.base(number);
-            if base != NONE && !pairs.is_turned(sources, number) {
-                let above = height[number as usize].saturating_add(1);
-                height[base as usize] = height[base as usize].max(above);
-            }
-        }
         Self {
             sources,
             kind,
@@ -87,7 +79,7 @@ impl<'a> Merger<'a> {
             out,
             placed: vec![None; count],
             open: vec![false; count],
-            height,
+            height: sources.heights(|number| !pairs.is_turned(sources, number)),
             entries: Vec::with_capacity(count),
             deflate: Deflate::new(limits::DELTA_LEVEL),
             blob_deflate: Deflate::new(limits::TEXT_LEVEL),
@@ -248,13 +240,10 @@ impl<'a> Merger<'a> {
         let Some(delta) = delta.filter(|delta| delta.len() < new.len()) else {
             return Ok(None);
         };
-        let is_right = || delta::apply(&old, &delta).as_ref() == Some(&*new);
-        if is_blob {
-            if !is_right() {
-                return Ok(None);
-            }
-        } else {
-            debug_assert!(is_right());
+        let is_right = delta::apply(&old, &delta).as_ref() == Some(&*new);
+        debug_assert!(is_right);
+        if !is_right {
+            return Ok(None);
         }
         encode::delta_head(&mut self.buffer, delta.len() as u64, offset - above.offset);
         let deflate = if is_blob {

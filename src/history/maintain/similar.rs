@@ -104,22 +104,13 @@ pub(super) fn find(
     let mut similar = Similar::default();
     let mut again = 0;
     // Steps of deltas that hang on each blob.
-    let mut height: HashMap<Number, u16> = HashMap::new();
+    let heights = sources.heights(|_| true);
     let mut taking_part = Vec::new();
     for number in (0..sources.count()).rev() {
         if sources.kind_of(number) != BLOB {
             continue;
         }
         let base = sources.base(number);
-        if base != NONE {
-            let above = 1 + height
-                .get(&number)
-                .copied()
-                .unwrap_or(0)
-                .min(limits::SIMILAR_DEPTH);
-            let below = height.entry(base).or_default();
-            *below = above.max(*below);
-        }
         let entry = sources.entry(number)?;
         let is_large =
             entry.zlib.len() >= limits::SIMILAR_LEAST && entry.head.size <= limits::SIMILAR_MOST;
@@ -147,7 +138,7 @@ pub(super) fn find(
             let best = if may { holders.best(&sketch) } else { None };
             let above = best.and_then(|base| depths.get(&base));
             let depth = above.map_or(0, |above| above + 1);
-            let fits = depth + height.get(&number).copied().unwrap_or(0) <= limits::SIMILAR_DEPTH;
+            let fits = heights[number as usize].saturating_add(depth) <= limits::SIMILAR_DEPTH;
             match best {
                 Some(base) if fits => {
                     similar.bases.insert(number, base);

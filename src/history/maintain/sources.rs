@@ -127,6 +127,19 @@ impl Sources {
         self.packs.len() == 1 || self.find(self.oid(number)) == Some(number)
     }
 
+    /// Longest chain of deltas that hangs on each object, of those that are counted.
+    pub(super) fn heights(&self, is_counted: impl Fn(Number) -> bool) -> Vec<u16> {
+        let mut heights = vec![0u16; self.kinds.len()];
+        for number in (0..self.count()).rev() {
+            let base = self.base(number);
+            if base != NONE && is_counted(number) {
+                let above = heights[number as usize].saturating_add(1);
+                heights[base as usize] = heights[base as usize].max(above);
+            }
+        }
+        heights
+    }
+
     /// The entry, its checksum not verified.
     pub(super) fn entry(&self, number: Number) -> Result<Entry<'_>, HistoryError> {
         let (bytes, pack) = self.bytes(number)?;

@@ -115,7 +115,7 @@ impl Attachment {
 }
 
 /// base64 in lines of 76 (RFC 2045 §6.8).
-fn base64_lines(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn base64_lines(bytes: &[u8], out: &mut Vec<u8>) {
     for line in bytes.chunks(57) {
         base64(line, out);
         out.push(b'\n');
