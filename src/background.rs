@@ -4,11 +4,13 @@
 //! does: since Linux 6.6 a thread that is woken waits until the one that runs has used up its slice, some milliseconds for each of the seven requests of a delivery where a commit
 //! keeps the processor. A thread with a shorter slice does not wait (Linux 6.12, `PREEMPT_SHORT`), so this work gets a long one. It also gets a nice value at which it uses up
 //! quickly what the scheduler owes it: at 5 a thread that answers requests and had just run was seen to wait for 6 ms, whereas at 12 the 99th percentile of a delivery beside pushes was
-//! about half. And Linux groups threads by login session (`autogroup`): to whoever waits in another session, a mail server say, our nice values mean nothing. So a push sleeps again and
-//! again while it computes ([`Breath`]): with 1,000 deliveries a second the 99th percentile beside a peer was 1.1 to 1.4 times that without one instead of 1.7 times. Rejected: `SCHED_IDLE`, under which a machine that is busy with something else would never commit.
+//! about half. And Linux groups threads by login session (`autogroup`): to whoever waits in another session, a mail server say, our nice values mean nothing. By `perf sched`, with 1,000
+//! deliveries a second on one processor, those who deliver waited for it longer than 0.7 ms 19 times a second, behind commits and maintenance, and 35 times with a peer, behind pushes too. So pushes, maintenance
+//! and the commits of many operations sleep again and again while they compute ([`aside`]): it was 4 to 8 times then, without a peer. A commit that a client at a peer may wait for, that of a few operations, does
+//! not. Rejected: `SCHED_IDLE`, under which a machine that is busy with something else would never commit; fewer and larger pushes under load, which were as much in the way.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -34,36 +36,54 @@ pub fn begin(work: Work) {
     }
 }
 
-/// Lets others in between, whatever the scheduler owes to whom.
-#[derive(Debug)]
-pub struct Breath {
-    /// The thread's own time when it last slept.
-    since: Cell<Duration>,
+/// Does work within which the calling thread steps aside again and again ([`breathe`]).
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+    BREATH.with(Breath::begin);
+    let done = work();
+    BREATH.with(|breath| breath.0.set(None));
+    done
+}
+
+/// To be called every hundred microseconds of work, or more often: lets others in between, whatever the scheduler owes to whom. Sleeps where the calling thread works [`aside`] and it is
+/// time, and says whether it did.
+pub fn breathe() -> bool {
+    BREATH.with(Breath::draw)
+}
+
+thread_local! {
+    static BREATH: Breath = const { Breath(Cell::new(None)) };
+}
+
+/// When the thread last slept.
+struct Breath(Cell<Option<Slept>>);
+
+#[derive(Clone, Copy)]
+struct Slept {
+    at: Instant,
+    /// The thread's own time then.
+    own: Duration,
 }
 
 impl Breath {
-    /// For the calling thread.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            since: Cell::new(own_time()),
-        }
+    fn begin(&self) {
+        self.0.set(Some(Slept {
+            at: Instant::now(),
+            own: own_time(),
+        }));
     }
 
-    /// To be called every hundred microseconds of work, or more often. Sleeps where it is time, and says whether it did.
-    pub fn draw(&self) -> bool {
-        let is_time = own_time().saturating_sub(self.since.get()) >= limits::BREATH_EVERY;
+    fn draw(&self) -> bool {
+        let Some(slept) = self.0.get() else {
+            return false;
+        };
+        // The clock on the wall is asked first: the thread's own takes a system call, and never goes faster.
+        let is_time = slept.at.elapsed() >= limits::BREATH_EVERY
+            && own_time().saturating_sub(slept.own) >= limits::BREATH_EVERY;
         if is_time {
             std::thread::sleep(limits::BREATH);
-            self.since.set(own_time());
+            self.begin();
         }
         is_time
-    }
-}
-
-impl Default for Breath {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -104,16 +124,22 @@ mod tests {
 
     #[test]
     fn a_breath_is_drawn_after_work_and_not_after_rest() {
-        let breath = Breath::new();
-        std::thread::sleep(2 * limits::BREATH_EVERY);
-        assert!(!breath.draw(), "it has only slept");
-        for _ in 0..3 {
+        let work = || {
             let since = own_time();
             while own_time() - since < limits::BREATH_EVERY {
                 std::hint::spin_loop();
             }
-            assert!(breath.draw());
-            assert!(!breath.draw(), "it has just slept");
-        }
+        };
+        work();
+        assert!(!breathe(), "somebody waits for it");
+        aside(|| {
+            std::thread::sleep(2 * limits::BREATH_EVERY);
+            assert!(!breathe(), "it has only slept");
+            for _ in 0..3 {
+                work();
+                assert!(breathe());
+                assert!(!breathe(), "it has just slept");
+            }
+        });
     }
 }

@@ -178,11 +178,14 @@ pub const GATHER_MOST: Duration = Duration::from_millis(250);
 /// the usual slice (0.7 to 3 ms) that is woken takes the processor at once then.
 pub const BACKGROUND_SLICE: Duration = Duration::from_millis(10);
 
-/// How long a thread that yields ([`crate::background::Breath`]) computes at once, and how long it sleeps then: whoever waits for the processor has it meanwhile.
-pub const BREATH_EVERY: Duration = Duration::from_micros(500);
+/// Operations from which on a commit steps aside for who waits for the processor. A few are committed at once: a peer's clients wait for them.
+pub const COMMIT_ASIDE: u64 = 10;
+
+/// How long a thread that works aside ([`crate::background::aside`]) computes at once, and how long it sleeps then: whoever waits for the processor has it meanwhile.
+pub const BREATH_EVERY: Duration = Duration::from_micros(250);
 
 /// See [`BREATH_EVERY`].
-pub const BREATH: Duration = Duration::from_micros(100);
+pub const BREATH: Duration = Duration::from_micros(200);
 
 /// How often a commit is tried again on a full disk.
 pub const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
@@ -280,8 +283,11 @@ pub const BALLAST: u64 = JOURNAL_SEGMENT_BYTES + 4 * 1024 * 1024;
 /// Most record bytes of a commit round in such a recovery.
 pub const ROUND_BYTES_TIGHT: usize = 1024 * 1024;
 
+/// Bytes of trees that a push keeps between its plan and its pack. Those of a usual push, and of any while the node is under load, are a few hundred KB.
+pub const PLANNED_TREES: usize = 16 * 1024 * 1024;
+
 /// Commits of which parents and time are kept in memory: 100 bytes each.
-pub const GRAPH_KEPT: usize = 1_000_000;
+pub const COMMITS_KEPT: usize = 1_000_000;
 
 /// Tries of a braid that operations may overtake; the next one holds the namespace while it merges.
 pub const BRAID_TRIES: u32 = 2;

@@ -12,13 +12,16 @@
 //! - The plan (ids alone) is made first, because a pack begins with its number of objects; the objects then stream.
 //! - A base in the same pack is named by how far before it lies, one that the other side has by its id. gix compares each such
 //!   id with all entries before it: at 1,000 deliveries a second that was a third of two processors.
+//! - What was read for a plan is kept for the pack, and for the next push ([`super::Memory`]): the trees that one push sends are the bases of the next.
 //! - A chain of deltas within the pack has at most [`limits::SENT_DEPTH`] steps: the other side reads it as it came until its maintenance has seen it.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use super::hash::{Checksum, ObjectKind};
 use super::pack::{delta, encode};
+use super::paint::Commits as _;
 use super::{HistoryError, Reader, tree};
 use crate::limits;
 use crate::maildir::Oid;
@@ -38,6 +41,30 @@ pub enum PackError {
 #[derive(Debug, Default)]
 pub struct PackPlan {
     objects: Vec<(Oid, ObjectKind, Option<Oid>)>,
+}
+
+/// Trees that were read for a plan: they are written, or are bases, a moment later, and those of one push are the bases of the next.
+#[derive(Debug, Default)]
+pub(super) struct Trees {
+    raw: HashMap<Oid, Arc<Vec<u8>>>,
+    bytes: usize,
+}
+
+impl Trees {
+    fn read(&mut self, reader: &Reader, tree: Oid) -> Result<Arc<Vec<u8>>, HistoryError> {
+        if let Some(raw) = self.raw.get(&tree) {
+            return Ok(Arc::clone(raw));
+        }
+        let mut raw = Vec::new();
+        reader.tree(tree, &mut raw)?;
+        let raw = Arc::new(raw);
+        if self.bytes >= limits::PLANNED_TREES {
+            *self = Self::default();
+        }
+        self.bytes += raw.len();
+        self.raw.insert(tree, Arc::clone(&raw));
+        Ok(raw)
+    }
 }
 
 impl PackPlan {
@@ -85,11 +112,12 @@ impl Reader {
                     sorted.push(id);
                 } else if done.insert(id) {
                     path.push((id, true));
-                    let parents = self.commit(id)?.parents.into_iter();
+                    let known = self.known(id)?;
+                    let parents = known.parents.iter();
                     path.extend(
                         parents
                             .filter(|parent| among.contains(parent))
-                            .map(|id| (id, false)),
+                            .map(|id| (*id, false)),
                     );
                 }
             }
@@ -112,7 +140,7 @@ impl Reader {
         sink.write(&encode::header(count))?;
         let mut blobs = encode::Deflate::new(limits::BLOB_LEVEL);
         let mut trees = encode::Deflate::new(limits::TREE_LEVEL);
-        let (mut entry, mut raw, mut base_raw) = (Vec::new(), Vec::new(), Vec::new());
+        let mut entry = Vec::new();
         // Where each tree begins, and the steps to a whole one or to one that is there.
         let mut trees_at: HashMap<Oid, (u64, u16)> = HashMap::new();
         for &(id, kind, base) in &plan.objects {
@@ -129,11 +157,10 @@ impl Reader {
             } else {
                 &mut trees
             };
-            self.object(id, gix_kind(kind), &mut raw)?;
+            let raw = self.planned(id, kind)?;
             let mut changed = None;
             if let Some(base) = base {
-                self.object(base, gix_kind(kind), &mut base_raw)?;
-                changed = delta::trees(&base_raw, &raw, self.kind())
+                changed = delta::trees(&self.planned(base, kind)?, &raw, self.kind())
                     .filter(|delta| delta.len() + base.as_bytes().len() < raw.len())
                     .map(|delta| (base, delta));
             }
@@ -166,6 +193,16 @@ impl Reader {
         let checksum = checksum.finish();
         out.write_all(checksum.as_bytes())?;
         Ok(bytes + checksum.as_bytes().len() as u64)
+    }
+
+    /// An object of a plan, or a base.
+    fn planned(&self, id: Oid, kind: ObjectKind) -> Result<Arc<Vec<u8>>, HistoryError> {
+        if let Some(read) = self.memory.trees.borrow().raw.get(&id) {
+            return Ok(Arc::clone(read));
+        }
+        let mut raw = Vec::new();
+        self.object(id, gix_kind(kind), &mut raw)?;
+        Ok(Arc::new(raw))
     }
 }
 
@@ -213,11 +250,11 @@ impl Planner<'_> {
     }
 
     fn commit(&mut self, id: Oid) -> Result<(), HistoryError> {
-        let commit = self.reader.commit(id)?;
+        let commit = self.reader.known(id)?;
         let mut known = HashSet::new();
         let mut parents = Vec::new();
         for parent in &commit.parents {
-            parents.push(self.reader.commit(*parent)?.tree);
+            parents.push(self.reader.known(*parent)?.tree);
         }
         self.add(id, ObjectKind::Commit, None);
         if parents.contains(&commit.tree) {
@@ -234,15 +271,18 @@ impl Planner<'_> {
             if self.planned.contains(&new) {
                 continue;
             }
-            let new_raw = self.raw(new)?;
+            let mut trees = self.reader.memory.trees.borrow_mut();
+            let mut read = |tree| trees.read(self.reader, tree);
+            let new_raw = read(new)?;
             let old_raw = match old {
-                Some(old) => self.raw(old)?,
-                None => Vec::new(),
+                Some(old) => read(old)?,
+                None => Arc::default(),
             };
             let other_raws = others
                 .iter()
-                .map(|other| self.raw(*other))
+                .map(|other| read(*other))
                 .collect::<Result<Vec<_>, _>>()?;
+            drop(trees);
             self.add(new, ObjectKind::Tree, old);
             let olds = self.entries(old.unwrap_or(new), &old_raw)?;
             known.extend(
@@ -277,12 +317,6 @@ impl Planner<'_> {
             }
         }
         Ok(())
-    }
-
-    fn raw(&self, tree: Oid) -> Result<Vec<u8>, HistoryError> {
-        let mut raw = Vec::new();
-        self.reader.tree(tree, &mut raw)?;
-        Ok(raw)
     }
 
     /// Directory or not, hidden name, id.

@@ -2,35 +2,22 @@
 //!
 //! All questions are answered by painting ([`super::paint`]); whatever a wrong clock may have spoiled is asked again, commit by commit.
 //!
-//! Commits that were read stay in memory, as few bytes each: the same ones are asked for after every exchange.
+//! The reader keeps what it has learned of commits: the same ones are asked for after every exchange.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::paint::{Commits, Known, Painted};
 use super::{HistoryError, Reader, Repo};
-use crate::limits;
 use crate::maildir::Oid;
 
 /// Answers questions about commits. One thread's.
 pub struct Graph {
     reader: Reader,
-    known: RefCell<HashMap<Oid, Arc<Known>>>,
 }
 
 impl Commits for Graph {
     fn known(&self, oid: Oid) -> Result<Arc<Known>, HistoryError> {
-        if let Some(known) = self.known.borrow().get(&oid) {
-            return Ok(Arc::clone(known));
-        }
-        let known = self.reader.known(oid)?;
-        let mut all = self.known.borrow_mut();
-        if all.len() >= limits::GRAPH_KEPT {
-            all.clear();
-        }
-        all.insert(oid, Arc::clone(&known));
-        Ok(known)
+        self.reader.known(oid)
     }
 }
 
@@ -40,7 +27,6 @@ impl Graph {
     pub fn new(repo: &Repo) -> Self {
         Self {
             reader: repo.reader(),
-            known: RefCell::default(),
         }
     }
 

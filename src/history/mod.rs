@@ -41,7 +41,7 @@ pub use hash::{BlobHasher, hash_blob};
 pub use incoming::Incoming;
 pub use log::{FirstParents, PathChange};
 pub use maintain::{Maintainer, Maintenance, Report, maintain};
-pub use reader::{CommitInfo, Reader};
+pub use reader::{CommitInfo, Memory, Reader};
 pub use refs::HEAD_REF;
 pub use repo::{InitOptions, Repo};
 pub use writer::{CommitText, RawNode, RawPlace, Weaver, Writer};

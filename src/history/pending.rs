@@ -17,6 +17,7 @@ use super::pack::encode::{self, Deflate, Packed};
 use super::pack::{delta, install};
 use super::trie::Trees;
 use super::{HistoryError, Reader, Repo};
+use crate::background;
 use crate::limits;
 use crate::maildir::{HashKind, Oid};
 
@@ -270,6 +271,7 @@ impl Pending {
         if self.at.contains_key(&oid) {
             return;
         }
+        background::breathe();
         let start = self.body.len();
         encode::head(&mut self.body, kind, content.len() as u64);
         let deflate = match kind {

@@ -4,16 +4,26 @@ use std::sync::Arc;
 
 use super::paint::{Commits, Known, Painted};
 use super::{HistoryError, Reader};
+use crate::limits;
 use crate::maildir::Oid;
 
 impl Commits for Reader {
     fn known(&self, oid: Oid) -> Result<Arc<Known>, HistoryError> {
+        if let Some(known) = self.memory.known.borrow().get(&oid) {
+            return Ok(Arc::clone(known));
+        }
         let commit = self.commit(oid)?;
-        Ok(Arc::new(Known {
+        let known = Arc::new(Known {
             tree: commit.tree,
             parents: commit.parents,
             time: commit.time,
-        }))
+        });
+        let mut all = self.memory.known.borrow_mut();
+        if all.len() >= limits::COMMITS_KEPT {
+            all.clear();
+        }
+        all.insert(oid, Arc::clone(&known));
+        Ok(known)
     }
 }
 

@@ -11,14 +11,18 @@
 //! dozens of others.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use gix::objs::Exists as _;
 use gix::odb::Header as _;
 use gix::prelude::FindExt as _;
 
+use super::exchange::Trees;
 use super::hash::{ObjectKind, from_gix, hash_object, to_gix};
+use super::paint::Known;
 use super::{HistoryError, Repo, tree};
-use crate::background::Breath;
+use crate::background;
 use crate::limits;
 use crate::maildir::{Entry, EntryKind, HashKind, MailboxFacts, Oid, TreePath, hidden, mailbox};
 
@@ -37,13 +41,21 @@ pub struct CommitInfo {
     pub message: Vec<u8>,
 }
 
+/// What a reader has learned that is worth to be kept: one push asks for what the last one has sent.
+#[derive(Default)]
+pub struct Memory {
+    /// Commits, as few bytes each: their messages are long under load.
+    pub(super) known: RefCell<HashMap<Oid, Arc<Known>>>,
+    pub(super) trees: RefCell<Trees>,
+}
+
 /// Reads objects. Send, not Sync: each thread takes its own from [`Repo::reader`].
 pub struct Reader {
     repo: Repo,
     objects: RefCell<gix::OdbHandle>,
     kind: HashKind,
     empty_tree: Oid,
-    breath: Option<Breath>,
+    pub(super) memory: Memory,
 }
 
 impl Reader {
@@ -53,15 +65,20 @@ impl Reader {
             objects: RefCell::new(caching(repo)),
             kind: repo.kind(),
             empty_tree: hash_object(repo.kind(), ObjectKind::Tree, b""),
-            breath: None,
+            memory: Memory::default(),
         }
     }
 
-    /// For much work on the calling thread that nobody waits for: it steps aside again and again ([`Breath`]).
+    /// A reader that knows what another one has learned.
     #[must_use]
-    pub fn unhurried(mut self) -> Self {
-        self.breath = Some(Breath::new());
-        self
+    pub fn remembering(self, memory: Memory) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// What it has learned, without the packs that it holds.
+    #[must_use]
+    pub fn into_memory(self) -> Memory {
+        self.memory
     }
 
     /// The hash function.
@@ -267,9 +284,7 @@ impl Reader {
         oid: Oid,
         content: &mut Vec<u8>,
     ) -> Result<gix::objs::Kind, HistoryError> {
-        if let Some(breath) = &self.breath {
-            breath.draw();
-        }
+        background::breathe();
         let (mut patience, mut again) = (limits::MISS_RETRIES, limits::WRONG_RETRIES);
         loop {
             let found = self.objects.borrow().find(&to_gix(oid), content);

@@ -13,6 +13,7 @@ use super::braid::{Attempt, Braider};
 use super::committer::{Committer, Round};
 use super::heads::Heads;
 use super::{LiveView, StoreError};
+use crate::background;
 use crate::config::PACK_GRACE;
 use crate::history::{Maintainer, Maintenance, Repo};
 use crate::journal::Journal;
@@ -319,7 +320,16 @@ impl Worker {
         if self.journal.wait_appended(self.committer.done(), wait) {
             self.wait_for_uid()?;
             let since = Instant::now();
-            let round = self.commit()?;
+            // Nobody waits for the commit of many, unless it has to catch up.
+            let waiting = self.journal.last().saturating_sub(self.committer.done());
+            let is_calm = self.shared.backlog() < limits::BACKLOG_BYTES / 8;
+            let round = if is_calm
+                && (limits::COMMIT_ASIDE..limits::ROUND_RECORDS as u64).contains(&waiting)
+            {
+                background::aside(|| self.commit())?
+            } else {
+                self.commit()?
+            };
             busy = (round.operations > 1).then(|| since.elapsed());
         }
         self.braid()?;
@@ -440,7 +450,7 @@ pub fn maintain(repo: &Repo, shared: &Shared) {
     let mut task = Some(Some(Maintenance::Geometric));
     while let Some(what) = task {
         let done = match what {
-            Some(how) => maintainer.run(how).map(Some),
+            Some(how) => background::aside(|| maintainer.run(how)).map(Some),
             None => maintainer.sweep().map(|()| None),
         };
         match done {

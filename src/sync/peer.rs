@@ -28,7 +28,7 @@ use super::stream::Traffic;
 use super::{Shared, jitter, one_line, unix_now};
 use crate::background::{self, Work};
 use crate::config::{FETCH_EVERY, PEER_TIMEOUT, Peer};
-use crate::history::{HEAD_REF, HistoryError, Repo};
+use crate::history::{HEAD_REF, HistoryError, Memory, Repo};
 use crate::limits;
 use crate::maildir::Oid;
 
@@ -170,6 +170,7 @@ pub(super) fn start(shared: &Arc<Shared>, peer: Peer) -> io::Result<(Arc<Link>, 
         takes_many: None,
         failures: 0,
         told: None,
+        memory: Memory::default(),
         echo_at: Instant::now(),
         complained: false,
     };
@@ -196,6 +197,8 @@ struct Exchange {
     failures: u32,
     /// Our head as the peer's ref has it.
     told: Option<Oid>,
+    /// Of the last push.
+    memory: Memory,
     /// Before this time nothing is pushed that the peer has said itself.
     echo_at: Instant,
     /// The log has heard of the failure.
@@ -388,12 +391,13 @@ impl Exchange {
             return Ok(());
         }
         let kind = self.repo.kind();
-        let reader = self.repo.reader().unhurried();
+        let memory = std::mem::take(&mut self.memory);
+        let reader = self.repo.reader().remembering(memory);
         let waiting = self.line.take();
         self.link.begin(Doing::sending);
         let send = |line: Result<Line, PushError>, said| {
             let mut line = line?;
-            line.send(head, said, kind, &reader)?;
+            background::aside(|| line.send(head, said, kind, &reader))?;
             Ok((line.service() == Service::Pushes).then_some(line))
         };
         let line = waiting.map_or_else(|| self.open_line(), Ok);
@@ -405,6 +409,7 @@ impl Exchange {
             // What the peer said once it may have lost.
             done = send(self.open_line(), None);
         }
+        self.memory = reader.into_memory();
         self.line = done?;
         self.told = Some(head);
         self.echo_at = Instant::now() + self.seconds(FETCH_EVERY, limits::FETCH_EVERY);

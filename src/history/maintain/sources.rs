@@ -11,6 +11,7 @@ use std::rc::Rc;
 use flate2::{Decompress, FlushDecompress, Status};
 use gix::odb::pack::{data, index};
 
+use crate::background;
 use crate::history::HistoryError;
 use crate::history::hash::{from_gix, gix_kind, to_gix};
 use crate::history::pack::{delta, encode};
@@ -142,6 +143,7 @@ impl Sources {
 
     /// The entry, its checksum not verified.
     pub(super) fn entry(&self, number: Number) -> Result<Entry<'_>, HistoryError> {
+        background::breathe();
         let (bytes, pack) = self.bytes(number)?;
         let (head, mut len) =
             encode::read_head(bytes).ok_or_else(|| damaged(&pack.stem, "malformed entry"))?;

@@ -1,7 +1,10 @@
 //! Nodes that are peers.
 
+use std::os::unix::fs::symlink;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
 
 use super::network::Network;
 use super::node::{self, Node};
@@ -23,7 +26,9 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// What joins them.
     pub network: Network,
-    dir: tempfile::TempDir,
+    dir: TempDir,
+    /// Where the stores are that are in memory.
+    memory: Vec<TempDir>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -31,19 +36,28 @@ impl Cluster {
     /// Machines with sshd, each known to all others; no store yet.
     #[track_caller]
     pub fn machines(names: &[&str]) -> Self {
-        Self::joined(names, Network::new)
+        Self::joined(names, Network::new, node::temporary())
     }
 
-    /// The same, each with processors of its own: what one does takes no time from another.
+    /// The same, each with processors of its own, and all but the first with their stores in memory: what they do takes no time from it and none from its disk.
     #[track_caller]
     pub fn machines_apart(names: &[&str]) -> Self {
-        Self::joined(names, |names| Network::new(names).with_own_processors())
+        let dir = node::temporary();
+        let memory = names[1..].iter().map(|name| {
+            let memory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+            symlink(memory.path(), dir.path().join(name)).expect("link to it");
+            memory
+        });
+        let memory = memory.collect();
+        let network = |names: &[&str]| Network::new(names).with_own_processors();
+        let mut cluster = Self::joined(names, network, dir);
+        cluster.memory = memory;
+        cluster
     }
 
     #[track_caller]
-    fn joined(names: &[&str], network: impl FnOnce(&[&str]) -> Network) -> Self {
+    fn joined(names: &[&str], network: impl FnOnce(&[&str]) -> Network, dir: TempDir) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let dir = node::temporary();
         let network = network(names);
         let keys: Vec<Keys> = names
             .iter()
@@ -66,6 +80,7 @@ impl Cluster {
             nodes,
             network,
             dir,
+            memory: Vec::new(),
             _turn: turn,
         }
     }
@@ -201,6 +216,9 @@ impl Drop for Cluster {
         if std::thread::panicking() && std::env::var_os("MAILBRAID_KEEP").is_some() {
             eprintln!("kept: {}", self.dir.path().display());
             self.dir.disable_cleanup(true);
+            for memory in &mut self.memory {
+                memory.disable_cleanup(true);
+            }
         }
     }
 }

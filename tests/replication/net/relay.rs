@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::network::Host;
 
 /// Listens on `port` of a machine and passes on to `to` as seen from there; each way takes `delay`. Its threads end with the process or with the
-/// connections.
+/// connections, and compute wherever the caller does.
 #[track_caller]
 pub fn start(host: &Host, port: u16, to: SocketAddr, delay: Duration) {
     let listener = host.run(|| TcpListener::bind((host.ip, port)).expect("listen"));
