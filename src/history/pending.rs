@@ -28,9 +28,10 @@ pub(super) struct Pending {
     kind: HashKind,
     leaf_max: usize,
     reader: Reader,
-    /// Answers whether a blob exists; never rescans by itself, since most answers are no.
+    /// Answers whether a blob exists, as far as other threads have looked; never looks at the disk by itself, since most answers are no.
     probe: gix::Repository,
-    probe_is_stale: bool,
+    /// The same of what was there at our own last look; `None` where that is too long ago.
+    looked: Option<gix::odb::Handle>,
     /// Objects installed since the last look at the disk, which would list all packs.
     recent: HashSet<Oid>,
     empty_tree: Oid,
@@ -124,7 +125,7 @@ impl Pending {
             leaf_max,
             reader: repo.reader(),
             probe,
-            probe_is_stale: true,
+            looked: None,
             recent: HashSet::new(),
             empty_tree: hash_object(repo.kind(), ObjectKind::Tree, b""),
             body: Vec::new(),
@@ -247,22 +248,24 @@ impl Pending {
         if self.at.contains_key(&oid) || self.recent.contains(&oid) {
             return true;
         }
-        if self.probe_is_stale {
-            self.probe.objects.refresh = gix::odb::store::RefreshMode::AfterAllIndicesLoaded;
-            let found = self.probe.objects.exists(&to_gix(oid));
-            self.probe.objects.refresh_never();
-            self.probe_is_stale = false;
-            self.recent.clear();
-            return found;
+        let oid = to_gix(oid);
+        if self.probe.objects.exists(&oid) {
+            return true;
         }
-        self.probe.objects.exists(&to_gix(oid))
+        if self.looked.is_none() {
+            self.looked = self.repo.packs_now();
+            self.recent.clear();
+        }
+        self.looked
+            .as_ref()
+            .is_some_and(|looked| looked.exists(&oid))
     }
 
     /// As `has`, but looks at the disk before it says no.
     pub(super) fn surely_has(&mut self, oid: Oid) -> bool {
         self.has(oid) || {
-            self.probe_is_stale = true;
-            self.has(oid)
+            self.looked = None;
+            self.has(oid) || self.reader.surely_has(oid)
         }
     }
 
@@ -323,7 +326,9 @@ impl Pending {
         self.kept.push(installed.stem);
         self.recent
             .extend(self.entries.iter().map(|entry| entry.oid));
-        self.probe_is_stale |= self.recent.len() > limits::RECENT_OBJECTS;
+        if self.recent.len() > limits::RECENT_OBJECTS {
+            self.looked = None;
+        }
         self.entries.clear();
         self.at.clear();
         self.body.clear();

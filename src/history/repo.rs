@@ -205,6 +205,24 @@ impl Repo {
         self.inner.path.join("objects/pack")
     }
 
+    /// The objects that are there now: packs that come later are never seen. `None` where the list of packs cannot be read.
+    ///
+    /// Of other handles the library says that an object is not there only after it has read the list of packs twice without a change, and all of them in between. That is without
+    /// end where peers send packs faster than it reads: a hundred and more had come for a node that was killed again and again, and its mount waited.
+    pub(super) fn packs_now(&self) -> Option<gix::odb::Handle> {
+        let options = gix::odb::store::init::Options {
+            slots: gix::odb::store::init::Slots::Given(limits::PACK_SLOTS),
+            ..gix::odb::store::init::Options::default()
+        };
+        let objects = self.inner.path.join("objects");
+        let mut handle = gix::odb::at_opts(objects, gix_kind(self.kind()), None, options).ok()?;
+        handle.ignore_replacements = true;
+        handle.refresh_never();
+        // All of them at once; else each one is read after a look into those before.
+        handle.packed_object_count().ok()?;
+        Some(handle)
+    }
+
     /// A handle of the git library for the calling thread.
     pub(super) fn git(&self) -> gix::Repository {
         let mut git = self.inner.git.to_thread_local();

@@ -1,7 +1,9 @@
 //! What one flag change costs in the repository.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::support::*;
-use mailbraid::history::{Maintenance, Report, maintain};
+use mailbraid::history::{Maintenance, Repo, Report, Writer, maintain};
 use mailbraid::maildir::HashKind;
 
 /// Bytes of all packs, and of all packs and indices.
@@ -168,4 +170,50 @@ fn many_packs_are_merged_in_small_steps() {
     assert!(report.merged >= 203, "{report:?}");
     assert_eq!(report.packs_after, 1, "{report:?}");
     store.fsck();
+}
+
+/// A node that is killed again and again merges no packs, and its peers go on sending: a mount asked without end whether a mail is there.
+#[test]
+fn regression_a_look_for_a_mail_ends_while_packs_come() {
+    const MOST: usize = 3_000;
+    let kind = HashKind::Sha1;
+    let store = Store::new(kind);
+    let mut writer = store.writer();
+    mkfolder(&mut writer, "u");
+    for number in 0..200 {
+        put(&mut writer, kind, name(number, ""), b"a mail\n");
+        writer
+            .commit(&text("deliver", 1_795_400_000 + number as i64))
+            .unwrap();
+        writer.flush().unwrap();
+    }
+    drop(writer);
+    let packs = store.repo.path().join("objects/pack");
+    let one = std::fs::read_dir(&packs)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "pack"))
+        .unwrap();
+    // Opened anew, as by a mount.
+    let repo = Repo::open(store.repo.path()).unwrap();
+    let mut writer = Writer::new(&repo, repo.head().unwrap()).unwrap();
+    let is_done = AtomicBool::new(false);
+    let came = std::thread::scope(|scope| {
+        let comes = scope.spawn(|| {
+            for number in 0..MOST {
+                if is_done.load(Ordering::Relaxed) {
+                    return number;
+                }
+                let new = packs.join(format!("pack-{number:040x}.pack"));
+                std::fs::hard_link(&one, &new).unwrap();
+                std::fs::hard_link(one.with_extension("idx"), new.with_extension("idx")).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            MOST
+        });
+        put(&mut writer, kind, name(200, ""), b"another mail\n");
+        is_done.store(true, Ordering::Relaxed);
+        comes.join().unwrap()
+    });
+    assert!(came < MOST, "it ended only when no more packs came");
 }
