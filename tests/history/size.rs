@@ -150,13 +150,10 @@ fn a_lone_commit_after_a_full_merge_costs_as_the_next_ones_do() {
     );
 }
 
-#[test]
-fn many_packs_are_merged_in_small_steps() {
-    let kind = HashKind::Sha1;
-    let store = Store::new(kind);
+/// Two hundred packs of a mail each, as after a daemon's many short lives.
+fn many_packs(store: &Store, kind: HashKind) {
     let mut writer = store.writer();
     mkfolder(&mut writer, "u");
-    // As after a daemon's many short lives.
     for number in 0..200 {
         put(&mut writer, kind, name(number, ""), b"a mail\n");
         writer
@@ -164,6 +161,13 @@ fn many_packs_are_merged_in_small_steps() {
             .unwrap();
         writer.flush().unwrap();
     }
+}
+
+#[test]
+fn many_packs_are_merged_in_small_steps() {
+    let kind = HashKind::Sha1;
+    let store = Store::new(kind);
+    many_packs(&store, kind);
     let report = maintain(&store.repo, Maintenance::Geometric).unwrap();
     // 64 three times, and these three once more, with the rest.
     assert_eq!(report.packs_before, 200, "{report:?}");
@@ -178,16 +182,7 @@ fn regression_a_look_for_a_mail_ends_while_packs_come() {
     const MOST: usize = 3_000;
     let kind = HashKind::Sha1;
     let store = Store::new(kind);
-    let mut writer = store.writer();
-    mkfolder(&mut writer, "u");
-    for number in 0..200 {
-        put(&mut writer, kind, name(number, ""), b"a mail\n");
-        writer
-            .commit(&text("deliver", 1_795_400_000 + number as i64))
-            .unwrap();
-        writer.flush().unwrap();
-    }
-    drop(writer);
+    many_packs(&store, kind);
     let packs = store.repo.path().join("objects/pack");
     let one = std::fs::read_dir(&packs)
         .unwrap()
