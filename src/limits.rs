@@ -199,14 +199,18 @@ pub const IMPORT_THREADS: usize = 16;
 /// Most bytes of one push that a peer may send: a joining node's whole mailbox fits, an endless stream does not.
 pub const PUSH_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 
-/// After so many failures a peer is asked anew whether it takes many pushes over one connection: a plain git may have taken its place.
+/// After so many failures a peer is asked anew whether it takes many pushes over one connection: a plain git may have taken its place, or its ssh say of
+/// a command that it does not know what it says of a host.
 pub const ASK_AGAIN: u32 = 8;
+
+/// After so many failures in a row a peer that nobody answers for is called by ssh all the same, and ssh asked anew where it would connect to.
+pub const ASK_SSH: u32 = 64;
 
 /// First wait after a failed exchange with a peer: a restarting peer is back about so soon.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 
-/// Longest wait between two tries of a dead peer: how late a returning peer is noticed if it does not call us first. A try costs one process and a few packets, and
-/// where nothing answers it lasts [`CONNECT_WAIT`] by itself.
+/// Longest wait between two tries of a dead peer: how late a returning peer is noticed if it does not call us first. A try costs a few packets, or one process where
+/// ssh goes through another host, and where nothing answers it lasts [`CONNECT_WAIT`] by itself.
 pub const BACKOFF_MOST: Duration = Duration::from_secs(1);
 
 /// Scratch content up to this many bytes stays in memory; beyond it goes to a file. Sixteen times a usual mail with an attachment.
@@ -285,6 +289,12 @@ pub const ROUND_BYTES_TIGHT: usize = 1024 * 1024;
 
 /// Bytes of trees that a push keeps between its plan and its pack. Those of a usual push, and of any while the node is under load, are a few hundred KB.
 pub const PLANNED_TREES: usize = 16 * 1024 * 1024;
+
+/// Bytes of objects kept in memory from the writer for the next push: more than come in half a second under full load.
+pub const FRESH_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long after a push the writer keeps objects for the next one.
+pub const FRESH_WANTED: Duration = Duration::from_secs(10);
 
 /// Commits of which parents and time are kept in memory: 100 bytes each.
 pub const COMMITS_KEPT: usize = 1_000_000;

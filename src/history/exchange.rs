@@ -19,10 +19,12 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::hash::{Checksum, ObjectKind};
+use super::fresh::Object;
+use super::hash::{Checksum, ObjectKind, to_gix_kind};
 use super::pack::{delta, encode};
 use super::paint::Commits as _;
 use super::{HistoryError, Reader, tree};
+use crate::background;
 use crate::limits;
 use crate::maildir::Oid;
 
@@ -46,18 +48,23 @@ pub struct PackPlan {
 /// Trees that were read for a plan: they are written, or are bases, a moment later, and those of one push are the bases of the next.
 #[derive(Debug, Default)]
 pub(super) struct Trees {
-    raw: HashMap<Oid, Arc<Vec<u8>>>,
+    raw: HashMap<Oid, Arc<[u8]>>,
     bytes: usize,
+    scratch: Vec<u8>,
 }
 
 impl Trees {
-    fn read(&mut self, reader: &Reader, tree: Oid) -> Result<Arc<Vec<u8>>, HistoryError> {
+    fn read(&mut self, reader: &Reader, tree: Oid) -> Result<Arc<[u8]>, HistoryError> {
         if let Some(raw) = self.raw.get(&tree) {
             return Ok(Arc::clone(raw));
         }
-        let mut raw = Vec::new();
-        reader.tree(tree, &mut raw)?;
-        let raw = Arc::new(raw);
+        let raw = match reader.fresh().get(tree) {
+            Some(Object::Plain(ObjectKind::Tree, raw)) => raw,
+            _ => {
+                reader.tree(tree, &mut self.scratch)?;
+                self.scratch.as_slice().into()
+            }
+        };
         if self.bytes >= limits::PLANNED_TREES {
             *self = Self::default();
         }
@@ -87,6 +94,7 @@ impl Reader {
     /// # Errors
     /// Where an object cannot be read.
     pub fn plan_pack(&self, want: Oid, haves: &[Oid]) -> Result<PackPlan, HistoryError> {
+        self.fresh().want();
         let mut planner = Planner {
             reader: self,
             plan: PackPlan::default(),
@@ -144,6 +152,7 @@ impl Reader {
         // Where each tree begins, and the steps to a whole one or to one that is there.
         let mut trees_at: HashMap<Oid, (u64, u16)> = HashMap::new();
         for &(id, kind, base) in &plan.objects {
+            background::breathe();
             entry.clear();
             let start = sink.bytes;
             let mut depth = 0;
@@ -157,6 +166,12 @@ impl Reader {
             } else {
                 &mut trees
             };
+            if let Some(Object::Packed(size, packed)) = self.fresh().get(id) {
+                encode::head(&mut entry, kind, size);
+                sink.write(&entry)?;
+                sink.write(&packed)?;
+                continue;
+            }
             let raw = self.planned(id, kind)?;
             let mut changed = None;
             if let Some(base) = base {
@@ -196,22 +211,13 @@ impl Reader {
     }
 
     /// An object of a plan, or a base.
-    fn planned(&self, id: Oid, kind: ObjectKind) -> Result<Arc<Vec<u8>>, HistoryError> {
+    fn planned(&self, id: Oid, kind: ObjectKind) -> Result<Arc<[u8]>, HistoryError> {
         if let Some(read) = self.memory.trees.borrow().raw.get(&id) {
             return Ok(Arc::clone(read));
         }
         let mut raw = Vec::new();
-        self.object(id, gix_kind(kind), &mut raw)?;
-        Ok(Arc::new(raw))
-    }
-}
-
-fn gix_kind(kind: ObjectKind) -> gix::objs::Kind {
-    match kind {
-        ObjectKind::Commit => gix::objs::Kind::Commit,
-        ObjectKind::Tree => gix::objs::Kind::Tree,
-        ObjectKind::Blob => gix::objs::Kind::Blob,
-        ObjectKind::Tag => gix::objs::Kind::Tag,
+        self.object(id, to_gix_kind(kind), &mut raw)?;
+        Ok(raw.into())
     }
 }
 
@@ -271,6 +277,7 @@ impl Planner<'_> {
             if self.planned.contains(&new) {
                 continue;
             }
+            background::breathe();
             let mut trees = self.reader.memory.trees.borrow_mut();
             let mut read = |tree| trees.read(self.reader, tree);
             let new_raw = read(new)?;
@@ -287,25 +294,24 @@ impl Planner<'_> {
             let olds = self.entries(old.unwrap_or(new), &old_raw)?;
             known.extend(
                 olds.iter()
-                    .filter(|(is_dir, _, _)| !is_dir)
-                    .map(|(_, _, id)| *id),
+                    .filter(|entry| !entry.dir)
+                    .map(tree::RawEntry::oid),
             );
-            for (is_dir, name, id) in self.entries(new, &new_raw)? {
-                if !is_dir {
+            let mut others_entries = Vec::with_capacity(others.len());
+            for (other, raw) in others.iter().zip(&other_raws) {
+                others_entries.push(self.entries(*other, raw)?);
+            }
+            for entry in self.entries(new, &new_raw)? {
+                let id = entry.oid();
+                if !entry.dir {
                     blobs.push(id);
                     continue;
                 }
-                let same = |entries: &[(bool, Vec<u8>, Oid)]| {
-                    entries
-                        .iter()
-                        .find(|(dir, known, _)| *dir && *known == name)
-                        .map(|(_, _, id)| *id)
-                };
-                let below = same(&olds);
-                let mut below_others = Vec::new();
-                for (other, raw) in others.iter().zip(&other_raws) {
-                    below_others.extend(same(&self.entries(*other, raw)?));
-                }
+                let below = same(&olds, &entry);
+                let below_others: Vec<Oid> = others_entries
+                    .iter()
+                    .filter_map(|entries| same(entries, &entry))
+                    .collect();
                 if below != Some(id) && !below_others.contains(&id) {
                     todo.push((id, below, below_others));
                 }
@@ -319,13 +325,17 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Directory or not, hidden name, id.
-    fn entries(&self, of: Oid, raw: &[u8]) -> Result<Vec<(bool, Vec<u8>, Oid)>, HistoryError> {
+    fn entries<'a>(&self, of: Oid, raw: &'a [u8]) -> Result<Vec<tree::RawEntry<'a>>, HistoryError> {
         tree::entries(raw, self.reader.kind())
-            .map(|entry| {
-                let entry = entry.map_err(|reason| HistoryError::corrupt(of, reason))?;
-                Ok((entry.dir, entry.name.to_vec(), entry.oid()))
-            })
+            .map(|entry| entry.map_err(|reason| HistoryError::corrupt(of, reason)))
             .collect()
     }
+}
+
+/// The directory of the same name in another version of a tree.
+fn same(entries: &[tree::RawEntry<'_>], dir: &tree::RawEntry<'_>) -> Option<Oid> {
+    let found = entries
+        .binary_search_by(|entry| tree::order(entry.name, entry.dir, dir.name, dir.dir))
+        .ok()?;
+    Some(entries[found].oid())
 }

@@ -35,6 +35,26 @@ pub(crate) fn to_gix(oid: Oid) -> gix::ObjectId {
     gix::ObjectId::from_bytes_or_panic(oid.as_bytes())
 }
 
+/// The git library's name for a kind of object.
+pub(crate) const fn to_gix_kind(kind: ObjectKind) -> gix::objs::Kind {
+    match kind {
+        ObjectKind::Commit => gix::objs::Kind::Commit,
+        ObjectKind::Tree => gix::objs::Kind::Tree,
+        ObjectKind::Blob => gix::objs::Kind::Blob,
+        ObjectKind::Tag => gix::objs::Kind::Tag,
+    }
+}
+
+/// Ours.
+pub(crate) const fn from_gix_kind(kind: gix::objs::Kind) -> ObjectKind {
+    match kind {
+        gix::objs::Kind::Commit => ObjectKind::Commit,
+        gix::objs::Kind::Tree => ObjectKind::Tree,
+        gix::objs::Kind::Blob => ObjectKind::Blob,
+        gix::objs::Kind::Tag => ObjectKind::Tag,
+    }
+}
+
 /// The git library's id as we hold it.
 pub(crate) fn from_gix(id: impl AsRef<gix::oid>) -> Oid {
     Oid::from_bytes(id.as_ref().as_bytes()).expect("because the library's ids have 20 or 32 bytes")

@@ -9,6 +9,7 @@ mod error;
 mod exchange;
 mod facts;
 mod fetch;
+mod fresh;
 mod graph;
 mod hash;
 mod incoming;

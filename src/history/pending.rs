@@ -12,6 +12,7 @@ use std::thread::ScopedJoinHandle;
 
 use gix::objs::Exists as _;
 
+use super::fresh::Object;
 use super::hash::{ObjectKind, hash_object, to_gix};
 use super::pack::encode::{self, Deflate, Packed};
 use super::pack::{delta, install};
@@ -281,7 +282,18 @@ impl Pending {
             ObjectKind::Blob => &mut self.blob_deflate,
             _ => &mut self.tree_deflate,
         };
+        let zlib_at = self.body.len();
         deflate.append(&mut self.body, content);
+        let fresh = self.repo.fresh();
+        if fresh.is_wanted() {
+            let object = match kind {
+                ObjectKind::Blob => {
+                    Object::Packed(content.len() as u64, self.body[zlib_at..].into())
+                }
+                _ => Object::Plain(kind, content.into()),
+            };
+            fresh.put(oid, object);
+        }
         self.finish_entry(oid, start, 0);
     }
 
@@ -503,6 +515,7 @@ impl Trees for Pending {
             }
             return Ok(());
         }
+        background::breathe();
         let base = before.and_then(|(base, old)| {
             let &(at, depth) = self.at.get(&base)?;
             let delta = delta::trees(old, raw, self.kind)?;
@@ -516,6 +529,10 @@ impl Trees for Pending {
             self.add(oid, ObjectKind::Tree, raw);
             return Ok(());
         };
+        let fresh = self.repo.fresh();
+        if fresh.is_wanted() {
+            fresh.put(oid, Object::Plain(ObjectKind::Tree, raw.into()));
+        }
         let start = self.body.len();
         let distance = (encode::HEADER + start) as u64 - base;
         encode::delta_head(&mut self.body, delta.len() as u64, distance);

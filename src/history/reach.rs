@@ -42,7 +42,11 @@ impl Reader {
         if known.contains(&head) {
             return Ok(Vec::new());
         }
-        let known: Vec<Oid> = known.iter().copied().filter(|id| self.has(*id)).collect();
+        let known: Vec<Oid> = known
+            .iter()
+            .copied()
+            .filter(|id| self.has_commit(*id))
+            .collect();
         // Where heads lie apart, the other side's colour comes later, but seldom by as much.
         let stop = most.saturating_mul(2).saturating_add(1000);
         let painted = Painted::new(self, &[head], &known, stop)?;
@@ -57,7 +61,7 @@ impl Reader {
         if commit == of {
             return Ok(true);
         }
-        if !self.surely_has(of) {
+        if !self.is_at_hand(of) && !self.surely_has(of) {
             return Ok(false);
         }
         Ok(Painted::new(self, &[commit], &[of], usize::MAX)?.is_right(commit))

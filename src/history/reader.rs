@@ -19,7 +19,8 @@ use gix::odb::Header as _;
 use gix::prelude::FindExt as _;
 
 use super::exchange::Trees;
-use super::hash::{ObjectKind, from_gix, hash_object, to_gix};
+use super::fresh::{Fresh, Object};
+use super::hash::{ObjectKind, from_gix, from_gix_kind, hash_object, to_gix, to_gix_kind};
 use super::paint::Known;
 use super::{HistoryError, Repo, tree};
 use crate::background;
@@ -87,10 +88,25 @@ impl Reader {
         self.kind
     }
 
+    /// Objects that were written a moment ago.
+    pub(super) fn fresh(&self) -> &Fresh {
+        self.repo.fresh()
+    }
+
     /// Whether the object is in the repository.
     #[must_use]
     pub fn has(&self, oid: Oid) -> bool {
         self.objects.borrow().exists(&to_gix(oid))
+    }
+
+    /// As [`Reader::has`], for a commit: that one was read by the last push, or written a moment ago, is known without a look at the packs.
+    #[must_use]
+    pub fn has_commit(&self, commit: Oid) -> bool {
+        self.is_at_hand(commit) || self.has(commit)
+    }
+
+    pub(super) fn is_at_hand(&self, commit: Oid) -> bool {
+        self.memory.known.borrow().contains_key(&commit) || self.fresh().get(commit).is_some()
     }
 
     /// The same, but a no is said only after some more looks, a moment apart: the library's look at the packs may miss one that another thread is taking in, and
@@ -285,6 +301,11 @@ impl Reader {
         content: &mut Vec<u8>,
     ) -> Result<gix::objs::Kind, HistoryError> {
         background::breathe();
+        if let Some(Object::Plain(kind, plain)) = self.fresh().get(oid) {
+            content.clear();
+            content.extend_from_slice(&plain);
+            return Ok(to_gix_kind(kind));
+        }
         let (mut patience, mut again) = (limits::MISS_RETRIES, limits::WRONG_RETRIES);
         loop {
             let found = self.objects.borrow().find(&to_gix(oid), content);
@@ -349,15 +370,6 @@ fn caching(repo: &Repo) -> gix::OdbHandle {
         ))
     });
     objects
-}
-
-fn from_gix_kind(kind: gix::objs::Kind) -> ObjectKind {
-    match kind {
-        gix::objs::Kind::Commit => ObjectKind::Commit,
-        gix::objs::Kind::Tree => ObjectKind::Tree,
-        gix::objs::Kind::Blob => ObjectKind::Blob,
-        gix::objs::Kind::Tag => ObjectKind::Tag,
-    }
 }
 
 /// A file or directory entry by value.

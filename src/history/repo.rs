@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::fresh::Fresh;
 use super::hash::gix_kind;
 use super::refs::{HEAD_REF, Refs};
 use super::{HistoryError, Reader, durable, revision};
@@ -51,6 +52,7 @@ struct Inner {
     kind: HashKind,
     git: gix::ThreadSafeRepository,
     refs: Refs,
+    fresh: Fresh,
 }
 
 /// The hidden repository. Cheap to clone, shared between threads; [`Repo::reader`] gives each thread its own reader.
@@ -184,6 +186,7 @@ impl Repo {
                 kind,
                 git,
                 refs: Refs::new(path, kind),
+                fresh: Fresh::new(),
             }),
         })
     }
@@ -352,6 +355,11 @@ impl Repo {
             lock.commit(&path, &text)?;
         }
         Ok(any)
+    }
+
+    /// Objects that were written a moment ago.
+    pub(super) fn fresh(&self) -> &Fresh {
+        &self.inner.fresh
     }
 
     /// A reader for one thread.

@@ -16,6 +16,7 @@ use gix::url::{ArgumentSafety as Safe, Scheme};
 use gix_transport::Protocol;
 use gix_transport::client::git::ConnectMode;
 
+use super::direct::Direct;
 use super::one_line;
 use super::stream::{self, Patience, Reader, Traffic, Writer};
 use crate::limits;
@@ -56,7 +57,7 @@ impl Service {
 }
 
 /// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectionError {
     /// No connection, or it broke.
     #[error("cannot reach {url}: {why}")]
@@ -64,6 +65,14 @@ pub enum ConnectionError {
         /// The peer's URL.
         url: String,
         /// What the transport said, on one line.
+        why: String,
+    },
+    /// No connection: ssh says that it has none. Whatever else is asked of that peer meets the same.
+    #[error("cannot reach {url}: {why}")]
+    Unreachable {
+        /// The peer's URL.
+        url: String,
+        /// What ssh said, on one line.
         why: String,
     },
     /// The peer's repository has another hash function.
@@ -109,6 +118,18 @@ impl Address {
     #[must_use]
     pub fn is_ssh(&self) -> bool {
         gix::url::parse(self.url.as_bytes()).is_ok_and(|url| url.scheme == Scheme::Ssh)
+    }
+
+    /// Where ssh would connect to, if it is OpenSSH and would do so by itself.
+    pub(super) fn direct(&self) -> Option<Direct> {
+        let base = self.ssh_command.as_deref()?.to_str()?;
+        let url = gix::url::parse(self.url.as_bytes()).ok()?;
+        if !is_openssh(base) || url.scheme != Scheme::Ssh {
+            return None;
+        }
+        let (mut command, host) = ssh_host(self, &url).ok()?;
+        command.arg("-G").arg(host);
+        Direct::ask(command)
     }
 
     /// One that is called with `ssh`, and waited for as long as is usual.
@@ -160,7 +181,12 @@ impl Connection {
             Vec::new(),
             &mut gix::progress::Discard,
         )
-        .map_err(|error| broken(&format!("{error:#}")))?;
+        .map_err(|error| match broken(&format!("{error:#}")) {
+            ConnectionError::Broken { url, why } if is_unreachable(&error) => {
+                ConnectionError::Unreachable { url, why }
+            }
+            other => other,
+        })?;
         let theirs = handshake
             .capabilities
             .capability("object-format")
@@ -179,6 +205,16 @@ impl Connection {
             patience,
         })
     }
+}
+
+/// Whether it is ssh's own failure, or a silence in which whatever is asked next would be waited for as long.
+fn is_unreachable(error: &gix::Error) -> bool {
+    error.downcast_any_ref().is_some_and(|error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::NotConnected | io::ErrorKind::TimedOut
+        )
+    })
 }
 
 /// Starts git on this machine or, by ssh, on the peer's, or calls a git daemon.
@@ -253,6 +289,19 @@ fn git() -> Command {
 
 /// The command, which may be a shell's as git's `core.sshCommand` may, with where to and what to run there.
 fn ssh(address: &Address, url: &gix::Url, program: &str, path: &[u8]) -> Result<Command, String> {
+    let (mut command, host) = ssh_host(address, url)?;
+    let mut remote = OsString::from(program);
+    remote.push(" '");
+    remote.push(OsStr::from_bytes(&path.replace("'", "'\\''")));
+    remote.push("'");
+    // What it says is shown to administrators, and compared with nothing.
+    command.arg(host).arg(remote).env("LC_ALL", "C");
+    command.env_remove("GIT_PROTOCOL");
+    Ok(command)
+}
+
+/// The command without them, and the host.
+fn ssh_host(address: &Address, url: &gix::Url) -> Result<(Command, String), String> {
     let host = match (url.user_as_argument(), url.host_as_argument()) {
         (Safe::Usable(user), Safe::Usable(host) | Safe::Dangerous(host)) => {
             format!("{user}@{host}")
@@ -271,14 +320,7 @@ fn ssh(address: &Address, url: &gix::Url, program: &str, path: &[u8]) -> Result<
     if let Some(port) = url.port {
         command.arg(format!("-p{port}"));
     }
-    let mut remote = OsString::from(program);
-    remote.push(" '");
-    remote.push(OsStr::from_bytes(&path.replace("'", "'\\''")));
-    remote.push("'");
-    // What it says is shown to administrators, and compared with nothing.
-    command.arg(host).arg(remote).env("LC_ALL", "C");
-    command.env_remove("GIT_PROTOCOL");
-    Ok(command)
+    Ok((command, host))
 }
 
 /// A path or `file://` URL of a store means its repository; `serve` does the same at the other end of an ssh connection.
@@ -295,9 +337,8 @@ fn repository(url: &str) -> String {
 #[must_use]
 pub fn ssh_command(configured: Option<&str>, sockets: &Path) -> OsString {
     let base = configured.unwrap_or("ssh");
-    let program = base.split(' ').next().unwrap_or("");
     let mut command = OsString::from(base);
-    if Path::new(program).file_name() != Some(OsStr::new("ssh")) {
+    if !is_openssh(base) {
         return command;
     }
     // No terminal is there to ask anybody.
@@ -320,9 +361,36 @@ pub fn ssh_command(configured: Option<&str>, sockets: &Path) -> OsString {
     command
 }
 
+/// By its name.
+fn is_openssh(command: &str) -> bool {
+    let program = command.split(' ').next().unwrap_or("");
+    Path::new(program).file_name() == Some(OsStr::new("ssh"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_out_of_reach_is_told_from_a_command_that_fails() {
+        let unreachable = |script: &str| {
+            let mut address = Address::new("ssh://host/repo.git".to_owned());
+            address.ssh_command = Some(format!("sh -c '{script}' #").into());
+            match Connection::open(&address, Service::Pushes, HashKind::Sha1) {
+                Err(ConnectionError::Unreachable { why, .. }) => {
+                    assert!(why.contains("no route"), "{why}");
+                    true
+                }
+                Err(ConnectionError::Broken { why, .. }) => {
+                    assert!(why.contains("no route"), "{why}");
+                    false
+                }
+                _ => panic!("connected"),
+            }
+        };
+        assert!(unreachable("echo no route >&2; exit 255"));
+        assert!(!unreachable("echo no route >&2; exit 127"));
+    }
 
     #[test]
     fn openssh_keeps_one_connection_and_others_are_left_alone() {

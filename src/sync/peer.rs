@@ -20,6 +20,7 @@ use log::{debug, info, warn};
 use parking_lot::{Condvar, Mutex};
 
 use super::connection::{Address, Connection, ConnectionError, Service, ssh_command};
+use super::direct::Direct;
 use super::doing::Doing;
 use super::heads::{Considered, PEERS, REFUSED};
 use super::send_pack::{Line, PushError, Target};
@@ -76,6 +77,18 @@ enum ExchangeError {
     Here(HistoryError),
     #[error("the peer refused head {head} of this node: `mailbraid status` there says why")]
     RefusedThere { head: Oid },
+}
+
+impl ExchangeError {
+    /// That the peer is out of reach.
+    fn unreachable(&self) -> Option<&ConnectionError> {
+        match self {
+            Self::Push(PushError::Connection(why)) | Self::Connection(why) => {
+                matches!(why, ConnectionError::Unreachable { .. }).then_some(why)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Link {
@@ -169,6 +182,7 @@ pub(super) fn start(shared: &Arc<Shared>, peer: Peer) -> io::Result<(Arc<Link>, 
         line: None,
         takes_many: None,
         failures: 0,
+        away: None,
         told: None,
         memory: Memory::default(),
         echo_at: Instant::now(),
@@ -195,6 +209,8 @@ struct Exchange {
     takes_many: Option<bool>,
     /// Exchanges that failed, one after the other.
     failures: u32,
+    /// While ssh finds nobody: where to look for the peer, if that is known, and what ssh has said.
+    away: Option<(Option<Direct>, ConnectionError)>,
     /// Our head as the peer's ref has it.
     told: Option<Oid>,
     /// Of the last push.
@@ -274,6 +290,7 @@ impl Exchange {
         match done {
             Ok(()) => {
                 self.failures = 0;
+                self.away = None;
                 if std::mem::take(&mut self.complained) {
                     info!("peer {name}: the exchange works again");
                 }
@@ -283,12 +300,14 @@ impl Exchange {
                 });
             }
             Err(why) => {
+                let away = why.unreachable().cloned();
                 let why = one_line(&why);
                 if !std::mem::replace(&mut self.complained, true) {
                     warn!("peer {name}: {why}; it is tried again");
                 }
                 self.line = None;
                 self.failures += 1;
+                self.note_away(away);
                 if self.failures.is_multiple_of(limits::ASK_AGAIN) {
                     self.takes_many = None;
                 }
@@ -301,6 +320,12 @@ impl Exchange {
     }
 
     fn exchange(&mut self) -> Result<(), ExchangeError> {
+        if let Some((Some(direct), why)) = &self.away
+            && !self.failures.is_multiple_of(limits::ASK_SSH)
+            && !direct.answers()
+        {
+            return Err(ExchangeError::Connection(why.clone()));
+        }
         let mut due = Instant::now() >= self.fetch_at;
         let mut pushed = self.push();
         if let Err(ExchangeError::Push(PushError::FormerLife { theirs, .. })) = pushed {
@@ -323,6 +348,17 @@ impl Exchange {
             self.fetch_at = Instant::now();
         }
         pushed.and(fetched)
+    }
+
+    fn note_away(&mut self, away: Option<ConnectionError>) {
+        self.away = away.map(|why| {
+            // Its configuration may have been mended meanwhile.
+            let asks = self.away.is_none() || self.failures.is_multiple_of(limits::ASK_SSH);
+            match self.away.take().filter(|_| !asks) {
+                Some((direct, _)) => (direct, why),
+                None => (self.target().address.direct(), why),
+            }
+        });
     }
 
     fn is_ours(&self, commit: Oid) -> Result<bool, ExchangeError> {
@@ -365,8 +401,13 @@ impl Exchange {
         let many = Line::open(&target, Service::Pushes, kind);
         match many {
             Ok(ref line) => self.takes_many = Some(line.service() == Service::Pushes),
-            // A peer that is out of reach is so for git too, and would be waited for twice.
-            Err(ref why) if self.takes_many.is_none() && !why.to_string().contains("timed out") => {
+            // A peer that is out of reach is so for git too, and would be waited for twice, and be called twice as often while it is dead. But an ssh server may say
+            // the same of a command that it does not know.
+            Err(ref why)
+                if self.takes_many.is_none()
+                    && (!why.is_unreachable()
+                        || (self.failures + 1).is_multiple_of(limits::ASK_AGAIN)) =>
+            {
                 let one = Line::open(&target, Service::Receive, kind);
                 if one.is_ok() {
                     self.takes_many = Some(false);

@@ -63,6 +63,12 @@ pub enum PushError {
 }
 
 impl PushError {
+    /// Whether the peer is out of reach, whatever it is asked for.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connection(ConnectionError::Unreachable { .. }))
+    }
+
     fn broken(url: &str, why: &dyn std::fmt::Display) -> Self {
         Self::Connection(ConnectionError::broken(url, why))
     }
@@ -92,11 +98,11 @@ pub trait PackSource {
 
 impl PackSource for Reader {
     fn has(&self, id: Oid) -> bool {
-        Self::has(self, id)
+        self.has_commit(id)
     }
 
     fn surely_has(&self, id: Oid) -> bool {
-        Self::surely_has(self, id)
+        self.has_commit(id) || Self::surely_has(self, id)
     }
 
     fn is_ancestor(&self, commit: Oid, of: Oid) -> Result<bool, PackError> {

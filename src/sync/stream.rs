@@ -241,11 +241,17 @@ impl Reader {
             return None;
         }
         let words = process.last_words();
-        Some(io::Error::other(if words.is_empty() {
+        let words = if words.is_empty() {
             format!("it ended with {status}")
         } else {
             words
-        }))
+        };
+        // ssh(1), "EXIT STATUS": that of what it ran there, or this where it failed itself.
+        let kind = match status.code() {
+            Some(255) => io::ErrorKind::NotConnected,
+            _ => io::ErrorKind::Other,
+        };
+        Some(io::Error::new(kind, words))
     }
 }
 
@@ -327,6 +333,10 @@ mod tests {
         let (mut reader, _writer, _) = shell("exit 3");
         let error = reader.read(&mut [0; 4]).unwrap_err();
         assert!(error.to_string().contains("exit status: 3"), "{error}");
+        assert_ne!(error.kind(), io::ErrorKind::NotConnected);
+        let (mut reader, _writer, _) = shell("echo no route >&2; exit 255");
+        let error = reader.read(&mut [0; 4]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected, "as ssh has it");
         let (mut reader, _writer, _) = shell("echo only a warning >&2");
         assert_eq!(reader.read(&mut [0; 4]).unwrap(), 0);
     }

@@ -44,6 +44,11 @@ impl Store {
 
 /// Runs git; fails unless it succeeds.
 pub fn git(dir: &Path, args: &[&str]) -> String {
+    try_git(dir, args).unwrap_or_else(|said| panic!("git {args:?}: {said}"))
+}
+
+/// Runs git, and returns what it said, be it why it failed.
+pub fn try_git(dir: &Path, args: &[&str]) -> Result<String, String> {
     let output = Command::new("git")
         .arg("-C")
         .arg(dir)
@@ -57,8 +62,11 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(output.status.success(), "git {args:?}: {said}");
-    said
+    if output.status.success() {
+        Ok(said)
+    } else {
+        Err(said)
+    }
 }
 
 pub fn text(message: &str, time: i64) -> CommitText {

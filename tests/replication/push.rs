@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mailbraid::history::{CommitText, InitOptions, Repo, Writer, hash_blob};
 use mailbraid::maildir::{Attrs, Content, HashKind, Op, TreePath};
 use mailbraid::sync::connection::{Address, ConnectionError};
-use mailbraid::sync::send_pack::{PushError, Target, push};
+use mailbraid::sync::send_pack::{PackSource, PushError, Target, push};
 
 use crate::support::mounted::git;
 
@@ -155,6 +155,35 @@ fn level() -> (tempfile::TempDir, PathBuf, Repo, Writer) {
     let (repo, writer) = repository(&dir.path().join("repo.git"), HashKind::Sha1, 40);
     pushed(&repo, &peer);
     (dir, peer, repo, writer)
+}
+
+/// What the writer has just made is sent from memory: nothing is read, and the pack is what the disk would have given.
+#[test]
+fn a_push_of_what_was_just_written_reads_no_pack() {
+    let (dir, peer, repo, mut writer) = level();
+    let mut changed = |n: usize| {
+        let mail = format!("Subject: {n}\n\n{}", "A few words. ".repeat(200));
+        let path = format!("u/cur/{}.M{n}P2.vm:2,", 1_700_000_000 + n);
+        let deliver = put(repo.kind(), &path, mail.as_bytes());
+        writer.apply(&deliver, Some(mail.as_bytes())).unwrap();
+        writer.apply(&flag(n), None).unwrap();
+        writer.commit(&text("deliver and flag")).unwrap();
+        writer.flush().unwrap().unwrap()
+    };
+    let before = changed(7);
+    pushed(&repo, &peer);
+    let head = changed(8);
+    let pack = |repo: &Repo| {
+        let mut pack = Vec::new();
+        PackSource::write_pack(&repo.reader(), head, &[before], &mut pack).unwrap();
+        pack
+    };
+    let path = dir.path().join("repo.git");
+    let from_disk = pack(&Repo::open(&path).unwrap());
+    let packs = path.join("objects/pack");
+    std::fs::rename(&packs, dir.path().join("aside")).unwrap();
+    std::fs::create_dir(&packs).unwrap();
+    assert!(pack(&repo) == from_disk);
 }
 
 /// A tree that comes back must not be the base of its own base: index-pack takes no such pack.

@@ -3,8 +3,9 @@
 //! Deliveries are files written and synced in `tmp` and renamed to `new`, at fixed moments, by several threads; one that comes late because the one
 //! before was slow is not started earlier for it. Each node has processors of its own, where there are enough, and those who deliver share their node's: another machine takes no
 //! time from this one. What peers cost is measured in rounds, without them and with them in turn, each into a new folder: a disk that is slow for some seconds is slow for
-//! one round, and the median of the rounds' ratios is what counts. Then the whole time with peers without a pause.
-//! `MAILBRAID_NET_SECONDS=60` is how long that is (3 by default), and six rounds take as long with peers and as long without; `MAILBRAID_NET_RATE=1000` how many a second (300).
+//! one round, and the median of the rounds' ratios is what counts. How much it says is told by the same ratios of rounds without peers, each to the one before it: nothing has changed
+//! between these but the time. Then the whole time with peers without a pause.
+//! `MAILBRAID_NET_SECONDS=60` is how long that is (3 by default), and twelve rounds take as long with peers and as long without; `MAILBRAID_NET_RATE=1000` how many a second (300).
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::support::mounted::deliver;
 
 const THREADS: u32 = 8;
 
-const ROUNDS: u32 = 6;
+const ROUNDS: u32 = 12;
 
 /// Times that deliveries took, sorted, and how long all of them took.
 pub struct Phase {
@@ -127,10 +128,12 @@ pub fn run(rate: u32, whole: Duration) {
         a.flush();
     };
     let mut ratios = [Vec::new(), Vec::new()];
+    let mut alone_before: Option<Phase> = None;
+    let mut chance = [Vec::new(), Vec::new()];
     for round in 1..=ROUNDS {
         // What comes first may be in the way of what comes second.
         let is_alone = [round % 2 == 1, round % 2 == 0];
-        let phases = is_alone.map(|is_alone| {
+        let mut phases = is_alone.map(|is_alone| {
             if !is_alone {
                 meet();
             }
@@ -147,6 +150,14 @@ pub fn run(rate: u32, whole: Duration) {
         for (part, ratios) in [50, 99].into_iter().zip(&mut ratios) {
             ratios.push(phases[peers].part(part) / phases[alone].part(part));
         }
+        phases.swap(0, alone);
+        let [alone, _] = phases;
+        if let Some(before) = alone_before {
+            for (part, chance) in [50, 99].into_iter().zip(&mut chance) {
+                chance.push(alone.part(part) / before.part(part));
+            }
+        }
+        alone_before = Some(alone);
     }
     let shown = |mut ratios: Vec<f64>| {
         ratios.sort_by(f64::total_cmp);
@@ -155,7 +166,9 @@ pub fn run(rate: u32, whole: Duration) {
         format!("{median:.2} ({least:.2} to {most:.2})")
     };
     let [middle, late] = ratios.map(shown);
-    println!("ratios of the rounds: p50 {middle}, p99 {late}");
+    println!("with peers to without: p50 {middle}, p99 {late}");
+    let [middle, late] = chance.map(shown);
+    println!("without peers to the round before: p50 {middle}, p99 {late}");
     meet();
     let peers = offer(a, "whole", rate, whole);
     let end = Instant::now();
