@@ -232,8 +232,17 @@ fn hit(
     usual: &mut Duration,
     random: &mut Random,
 ) -> Option<Duration> {
-    let log = cluster.nodes[VICTIM].mountpoint().with_extension("log");
-    let mut log = Log::at_end(&log);
+    let path = cluster.nodes[VICTIM].mountpoint().with_extension("log");
+    let mut log = Log::at_end(&path);
+    // It may have happened at any time, and the log's end would not say why nothing begins any more.
+    let failed = || {
+        let said = std::fs::read(&path).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let mut lines = said.lines();
+        lines
+            .find(|line| line.contains("poisoned"))
+            .map(str::to_owned)
+    };
     // While plans are overtaken by the writers again and again, none is applied for a while.
     let patience = Instant::now() + Duration::from_secs(240);
     // Not always the first: a node that is killed with its first push each time never comes to braid.
@@ -241,15 +250,16 @@ fn hit(
     'wait: loop {
         assert!(
             Instant::now() < patience,
-            "no {} begins: {}",
+            "no {} begins: {:?}, {}",
             part.word(),
+            failed(),
             cluster.nodes[VICTIM].said()
         );
-        let begun = log
-            .lines()
-            .iter()
-            .rev()
-            .find_map(|line| part.beginning(line));
+        let lines = log.lines();
+        // Nothing begins any more, and the log's end would not say why.
+        let failed = lines.iter().find(|line| line.contains("poisoned"));
+        assert!(failed.is_none(), "{failed:?}");
+        let begun = lines.iter().rev().find_map(|line| part.beginning(line));
         let Some(who) = begun else {
             std::thread::sleep(Duration::from_micros(50));
             continue;
