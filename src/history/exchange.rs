@@ -58,13 +58,8 @@ impl Trees {
         if let Some(raw) = self.raw.get(&tree) {
             return Ok(Arc::clone(raw));
         }
-        let raw = match reader.fresh().get(tree) {
-            Some(Object::Plain(ObjectKind::Tree, raw)) => raw,
-            _ => {
-                reader.tree(tree, &mut self.scratch)?;
-                self.scratch.as_slice().into()
-            }
-        };
+        reader.tree(tree, &mut self.scratch)?;
+        let raw: Arc<[u8]> = self.scratch.as_slice().into();
         if self.bytes >= limits::PLANNED_TREES {
             *self = Self::default();
         }

@@ -90,6 +90,12 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
+    /// Whether the peer is out of reach, whatever it is asked for.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
     /// A connection that broke.
     #[must_use]
     pub fn broken(url: &str, why: &dyn std::fmt::Display) -> Self {

@@ -84,7 +84,7 @@ impl ExchangeError {
     fn unreachable(&self) -> Option<&ConnectionError> {
         match self {
             Self::Push(PushError::Connection(why)) | Self::Connection(why) => {
-                matches!(why, ConnectionError::Unreachable { .. }).then_some(why)
+                why.is_unreachable().then_some(why)
             }
             _ => None,
         }
@@ -351,13 +351,12 @@ impl Exchange {
     }
 
     fn note_away(&mut self, away: Option<ConnectionError>) {
-        self.away = away.map(|why| {
-            // Its configuration may have been mended meanwhile.
-            let asks = self.away.is_none() || self.failures.is_multiple_of(limits::ASK_SSH);
-            match self.away.take().filter(|_| !asks) {
-                Some((direct, _)) => (direct, why),
-                None => (self.target().address.direct(), why),
-            }
+        // Its configuration may have been mended meanwhile.
+        let asks = self.failures.is_multiple_of(limits::ASK_SSH);
+        let known = self.away.take().filter(|_| !asks);
+        self.away = away.map(|why| match known {
+            Some((direct, _)) => (direct, why),
+            None => (self.target().address.direct(), why),
         });
     }
 

@@ -63,10 +63,10 @@ pub enum PushError {
 }
 
 impl PushError {
-    /// Whether the peer is out of reach, whatever it is asked for.
+    /// See [`ConnectionError::is_unreachable`].
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Connection(ConnectionError::Unreachable { .. }))
+        matches!(self, Self::Connection(why) if why.is_unreachable())
     }
 
     fn broken(url: &str, why: &dyn std::fmt::Display) -> Self {

@@ -191,14 +191,18 @@ struct Log {
 }
 
 impl Log {
-    /// From its end on.
-    fn at_end(path: &Path) -> Self {
-        let mut file = File::open(path).expect("open a daemon's log");
-        std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).expect("seek");
+    fn at_start(path: &Path) -> Self {
         Self {
-            file,
+            file: File::open(path).expect("open a daemon's log"),
             rest: Vec::new(),
         }
+    }
+
+    /// From its end on.
+    fn at_end(path: &Path) -> Self {
+        let mut log = Self::at_start(path);
+        std::io::Seek::seek(&mut log.file, std::io::SeekFrom::End(0)).expect("seek");
+        log
     }
 
     /// The whole lines that have come since.
@@ -234,15 +238,10 @@ fn hit(
 ) -> Option<Duration> {
     let path = cluster.nodes[VICTIM].mountpoint().with_extension("log");
     let mut log = Log::at_end(&path);
-    // It may have happened at any time, and the log's end would not say why nothing begins any more.
-    let failed = || {
-        let said = std::fs::read(&path).unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
-        let mut lines = said.lines();
-        lines
-            .find(|line| line.contains("poisoned"))
-            .map(str::to_owned)
-    };
+    // Nothing begins any more then, and the log's end would not say why. Before the last strike too.
+    let poisoned = |lines: &[String]| lines.iter().find(|line| line.contains("poisoned")).cloned();
+    let before = Log::at_start(&path).lines();
+    assert_eq!(poisoned(&before), None);
     // While plans are overtaken by the writers again and again, none is applied for a while.
     let patience = Instant::now() + Duration::from_secs(240);
     // Not always the first: a node that is killed with its first push each time never comes to braid.
@@ -250,15 +249,12 @@ fn hit(
     'wait: loop {
         assert!(
             Instant::now() < patience,
-            "no {} begins: {:?}, {}",
+            "no {} begins: {}",
             part.word(),
-            failed(),
             cluster.nodes[VICTIM].said()
         );
         let lines = log.lines();
-        // Nothing begins any more, and the log's end would not say why.
-        let failed = lines.iter().find(|line| line.contains("poisoned"));
-        assert!(failed.is_none(), "{failed:?}");
+        assert_eq!(poisoned(&lines), None);
         let begun = lines.iter().rev().find_map(|line| part.beginning(line));
         let Some(who) = begun else {
             std::thread::sleep(Duration::from_micros(50));

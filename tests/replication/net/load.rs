@@ -128,12 +128,12 @@ pub fn run(rate: u32, whole: Duration) {
         a.flush();
     };
     let mut ratios = [Vec::new(), Vec::new()];
-    let mut alone_before: Option<Phase> = None;
+    let mut alone_before: Option<[f64; 2]> = None;
     let mut chance = [Vec::new(), Vec::new()];
     for round in 1..=ROUNDS {
         // What comes first may be in the way of what comes second.
         let is_alone = [round % 2 == 1, round % 2 == 0];
-        let mut phases = is_alone.map(|is_alone| {
+        let phases = is_alone.map(|is_alone| {
             if !is_alone {
                 meet();
             }
@@ -147,14 +147,11 @@ pub fn run(rate: u32, whole: Duration) {
             phase
         });
         let [alone, peers] = if is_alone[0] { [0, 1] } else { [1, 0] };
-        for (part, ratios) in [50, 99].into_iter().zip(&mut ratios) {
-            ratios.push(phases[peers].part(part) / phases[alone].part(part));
-        }
-        phases.swap(0, alone);
-        let [alone, _] = phases;
-        if let Some(before) = alone_before {
-            for (part, chance) in [50, 99].into_iter().zip(&mut chance) {
-                chance.push(alone.part(part) / before.part(part));
+        let [alone, peers] = [alone, peers].map(|at| [50, 99].map(|part| phases[at].part(part)));
+        for at in 0..2 {
+            ratios[at].push(peers[at] / alone[at]);
+            if let Some(before) = alone_before {
+                chance[at].push(alone[at] / before[at]);
             }
         }
         alone_before = Some(alone);
