@@ -367,6 +367,12 @@ pub const CHECKED_A_SECOND: u64 = 1024 * 1024;
 /// How long a peer's process that has closed its output may take to end, so that its reason can be read.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Bytes of what is said to a peer at a time that are compressed with what was said before; whoever says more says it as it is.
+pub const DEFLATED: usize = 8 * 1024;
+
+/// zlib level of these.
+pub const DEFLATED_LEVEL: u32 = 6;
+
 /// Bytes for a peer that are gathered into one packet: a usual push whole.
 pub const STREAM_BUFFER: usize = 64 * 1024;
 

@@ -15,7 +15,9 @@
 //! What git cannot know (tree format, UID laws) is checked before the braid.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -109,7 +111,9 @@ pub fn serve(
 
 fn pushes(repo: &Path, node: &str) -> Result<(), ReceiveError> {
     let repo = Repo::open(repo)?;
-    receive_pack::serve(&repo, node, io::stdin().lock(), io::stdout().lock()).map(drop)
+    // The library's own would send a reply in two parts, cut after its last line.
+    let output = io::stdout().as_fd().try_clone_to_owned()?;
+    receive_pack::serve(&repo, node, io::stdin().lock(), File::from(output)).map(drop)
 }
 
 fn settings(node: &str) -> Vec<(&'static str, String)> {

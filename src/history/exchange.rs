@@ -39,6 +39,15 @@ pub enum PackError {
     Write(#[from] io::Error),
 }
 
+/// How the objects of a pack are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PackForm {
+    /// Each one compressed, as git does.
+    Compressed,
+    /// For a line that compresses what is said first ([`limits::DEFLATED`]): trees and commits within that are stored.
+    ForDeflate,
+}
+
 /// What a pack will hold.
 #[derive(Debug, Default)]
 pub struct PackPlan {
@@ -132,7 +141,12 @@ impl Reader {
     ///
     /// # Errors
     /// See [`PackError`].
-    pub fn write_pack(&self, plan: &PackPlan, out: &mut dyn Write) -> Result<u64, PackError> {
+    pub fn write_pack(
+        &self,
+        plan: &PackPlan,
+        form: PackForm,
+        out: &mut dyn Write,
+    ) -> Result<u64, PackError> {
         let count = u32::try_from(plan.objects.len())
             .map_err(|_| io::Error::other("more objects than a pack can number"))?;
         let mut sink = Sink {
@@ -143,6 +157,7 @@ impl Reader {
         sink.write(&encode::header(count))?;
         let mut blobs = encode::Deflate::new(limits::BLOB_LEVEL);
         let mut trees = encode::Deflate::new(limits::TREE_LEVEL);
+        let mut stored = encode::Deflate::new(0);
         let mut entry = Vec::new();
         // Where each tree begins, and the steps to a whole one or to one that is there.
         let mut trees_at: HashMap<Oid, (u64, u16)> = HashMap::new();
@@ -156,10 +171,10 @@ impl Reader {
                     .get(base)
                     .is_none_or(|(_, depth)| *depth < limits::SENT_DEPTH)
             });
-            let deflate = if kind == ObjectKind::Blob {
-                &mut blobs
-            } else {
-                &mut trees
+            let deflate = match (kind, form) {
+                (ObjectKind::Blob, _) => &mut blobs,
+                (_, PackForm::ForDeflate) if start < limits::DEFLATED as u64 => &mut stored,
+                _ => &mut trees,
             };
             if let Some(Object::Packed(size, packed)) = self.fresh().get(id) {
                 encode::head(&mut entry, kind, size);

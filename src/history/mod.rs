@@ -35,7 +35,7 @@ pub use canonical::Canonical;
 pub use diff::{Difference, TrieNode};
 pub use durable::room_left;
 pub use error::HistoryError;
-pub use exchange::{PackError, PackPlan};
+pub use exchange::{PackError, PackForm, PackPlan};
 pub use fetch::Received;
 pub use graph::Graph;
 pub use hash::{BlobHasher, hash_blob};

@@ -49,7 +49,7 @@ impl Reader {
             .collect();
         // Where heads lie apart, the other side's colour comes later, but seldom by as much.
         let stop = most.saturating_mul(2).saturating_add(1000);
-        let painted = Painted::new(self, &[head], &known, stop)?;
+        let painted = Painted::left_of(self, &[head], &known, stop)?;
         Ok(painted.left_only().take(most.saturating_add(1)).collect())
     }
 

@@ -16,6 +16,7 @@ use gix::url::{ArgumentSafety as Safe, Scheme};
 use gix_transport::Protocol;
 use gix_transport::client::git::ConnectMode;
 
+use super::deflate::{Deflated, Deflation, Inflated};
 use super::direct::Direct;
 use super::one_line;
 use super::stream::{self, Patience, Reader, Traffic, Writer};
@@ -151,7 +152,10 @@ impl Address {
 }
 
 /// gix's protocol over our streams.
-pub type Transport = gix_transport::client::git::blocking_io::Connection<Reader, BufWriter<Writer>>;
+pub type Transport = gix_transport::client::git::blocking_io::Connection<
+    Inflated<Reader>,
+    BufWriter<Deflated<Writer>>,
+>;
 
 /// A connection on which the peer has said what it has.
 pub struct Connection {
@@ -161,6 +165,8 @@ pub struct Connection {
     pub handshake: gix_protocol::Handshake,
     /// How long it is waited for.
     pub patience: Patience,
+    /// Compresses what is exchanged, where the peer has been told so.
+    pub deflation: Deflation,
 }
 
 impl Connection {
@@ -175,7 +181,9 @@ impl Connection {
     ) -> Result<Self, ConnectionError> {
         let url = address.url.as_str();
         let broken = |why: &dyn std::fmt::Display| ConnectionError::broken(url, why);
-        let (mut transport, patience) = connect(address, service).map_err(|why| broken(&why))?;
+        let deflation = Deflation::default();
+        let (mut transport, patience) =
+            connect(address, service, &deflation).map_err(|why| broken(&why))?;
         let handshake = gix_protocol::handshake(
             &mut transport,
             service.git(),
@@ -209,6 +217,7 @@ impl Connection {
             transport,
             handshake,
             patience,
+            deflation,
         })
     }
 }
@@ -224,7 +233,11 @@ fn is_unreachable(error: &gix::Error) -> bool {
 }
 
 /// Starts git on this machine or, by ssh, on the peer's, or calls a git daemon.
-fn connect(address: &Address, service: Service) -> Result<(Transport, Patience), String> {
+fn connect(
+    address: &Address,
+    service: Service,
+    deflation: &Deflation,
+) -> Result<(Transport, Patience), String> {
     let url = repository(&address.url);
     let url = gix::url::parse(url.as_bytes()).map_err(|error| error.to_string())?;
     let path = gix::url::expand_path::for_shell(url.path.clone());
@@ -267,6 +280,9 @@ fn connect(address: &Address, service: Service) -> Result<(Transport, Patience),
         None => ConnectMode::Process,
     };
     let (reader, writer, patience) = ends;
+    let reader = Inflated::new(reader, deflation);
+    let writer = Deflated::new(writer, deflation);
+    let writer = BufWriter::with_capacity(limits::STREAM_BUFFER, writer);
     let transport = Transport::new(reader, writer, Protocol::V1, path, host, mode, false);
     Ok((transport, patience))
 }

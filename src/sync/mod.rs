@@ -13,6 +13,7 @@
 //! - What a peer sends is checked before the store hears of it ([`verify`]).
 
 pub mod connection;
+pub mod deflate;
 mod direct;
 mod doing;
 pub mod heads;

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! server: refs it has, capabilities                             as git's receive-pack says them
-//! client: OLD NEW REF\0 report-status …, flush                  as git's send-pack says it
+//! client: mailbraid-deflate                                     where it wants all that follows compressed, both ways: super::deflate
+//!         OLD NEW REF\0 report-status …, flush                  as git's send-pack says it
 //!         pack, in packet lines, flush                          (a pack does not say where it ends)
 //! server: unpack ok, ok REF, flush
 //! client: the next push, with what the last one left as OLD …
@@ -24,6 +25,7 @@ use std::io::{self, BufRead, BufWriter, Read, Write};
 use gix_transport::packetline::PacketLineRef;
 use gix_transport::packetline::blocking_io::{StreamingPeekableIter, encode};
 
+use super::deflate::{Deflated, Deflation, Inflated};
 use super::heads::PEERS;
 use super::one_line;
 use crate::history::{HEAD_REF, HistoryError, Incoming, Received, Repo};
@@ -32,6 +34,9 @@ use crate::maildir::{HashKind, Oid};
 
 /// The capability by which a client knows that it is not git who answers.
 pub const MANY_PUSHES: &str = "mailbraid-pushes";
+
+/// The capability by which it knows that it may say this word, and that all that follows it is compressed.
+pub const DEFLATE: &str = "mailbraid-deflate";
 
 /// Why a connection ended before the client closed it.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +71,13 @@ pub fn serve(
     output: impl Write,
 ) -> Result<u64, ReceiveError> {
     let own = format!("{PEERS}{node}");
+    let deflation = Deflation::default();
+    let input = Inflated::new(input, &deflation);
     let mut lines = StreamingPeekableIter::new(input, &[PacketLineRef::Flush], false);
-    let mut output = BufWriter::new(output);
+    let mut output = BufWriter::new(Deflated::new(output, &deflation));
     advertise(repo, &own, &mut output)?;
     let mut count = 0;
-    while let Some(push) = command(&mut lines, repo.kind())? {
+    while let Some(push) = command(&mut lines, &deflation, repo.kind())? {
         if push.refname != own {
             let why = format!("this key may move {own} alone");
             return refuse(&mut output, "ok", &push.refname, &why);
@@ -109,7 +116,7 @@ fn advertise(repo: &Repo, own: &str, output: &mut impl Write) -> Result<(), Rece
         known.push((Oid::null(kind), "capabilities^{}"));
     }
     let capabilities = format!(
-        "\0report-status ofs-delta {MANY_PUSHES} object-format={} agent=mailbraid/{}",
+        "\0report-status ofs-delta {MANY_PUSHES} {DEFLATE} object-format={} agent=mailbraid/{}",
         kind.name(),
         env!("CARGO_PKG_VERSION")
     );
@@ -131,6 +138,7 @@ struct Push {
 /// The next command; `None` where the client has closed the connection.
 fn command<R: Read>(
     lines: &mut StreamingPeekableIter<R>,
+    deflation: &Deflation,
     kind: HashKind,
 ) -> Result<Option<Push>, ReceiveError> {
     let mut words = None;
@@ -148,6 +156,10 @@ fn command<R: Read>(
         let text = String::from_utf8_lossy(text).into_owned();
         if words.is_some() {
             return Err(ReceiveError::Command(text));
+        }
+        if text.trim_end() == DEFLATE {
+            deflation.begin();
+            continue;
         }
         words = Some(text);
     }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A peer that is mailbraid too takes one push after the other over one connection ([`super::receive_pack`]). There the pack is packet lines up to a flush, since a pack
-//! does not say where it ends; everything else is the same.
+//! does not say where it ends; everything else is the same. Where it says that it can ([`DEFLATE`]), all that is said from the first push on is compressed ([`super::deflate`]).
 //!
 //! Rules: side-band is not asked for (nothing there concerns a daemon), so the report is plain packet lines. The reply is read to its end
 //! before the connection is dropped, because dropping kills a spawned child. Protocol V1: V2 has no push.
@@ -24,9 +24,9 @@ use gix_transport::packetline::blocking_io::{Writer, encode};
 use log::debug;
 
 use super::connection::{Address, Connection, ConnectionError, Service, Transport};
-use super::receive_pack::MANY_PUSHES;
+use super::receive_pack::{DEFLATE, MANY_PUSHES};
 use super::stream::Patience;
-use crate::history::{PackError, Reader};
+use crate::history::{PackError, PackForm, Reader};
 use crate::limits;
 use crate::maildir::{HashKind, Oid};
 
@@ -93,7 +93,13 @@ pub trait PackSource {
     ///
     /// # Errors
     /// Where an object cannot be read, or the pack not be written.
-    fn write_pack(&self, want: Oid, haves: &[Oid], out: &mut dyn Write) -> Result<u64, PackError>;
+    fn write_pack(
+        &self,
+        want: Oid,
+        haves: &[Oid],
+        form: PackForm,
+        out: &mut dyn Write,
+    ) -> Result<u64, PackError>;
 }
 
 impl PackSource for Reader {
@@ -109,9 +115,15 @@ impl PackSource for Reader {
         Ok(self.is_contained(commit, of)?)
     }
 
-    fn write_pack(&self, want: Oid, haves: &[Oid], out: &mut dyn Write) -> Result<u64, PackError> {
+    fn write_pack(
+        &self,
+        want: Oid,
+        haves: &[Oid],
+        form: PackForm,
+        out: &mut dyn Write,
+    ) -> Result<u64, PackError> {
         let plan = self.plan_pack(want, haves)?;
-        Self::write_pack(self, &plan, out)
+        Self::write_pack(self, &plan, form, out)
     }
 }
 
@@ -139,6 +151,7 @@ pub struct Line {
     transport: Transport,
     patience: Patience,
     refs: Vec<(Vec<u8>, Oid)>,
+    form: PackForm,
 }
 
 impl Line {
@@ -148,9 +161,10 @@ impl Line {
     /// [`PushError::Connection`].
     pub fn open(target: &Target, service: Service, kind: HashKind) -> Result<Self, PushError> {
         let Connection {
-            transport,
+            mut transport,
             handshake,
             patience,
+            deflation,
         } = Connection::open(&target.address, service, kind)?;
         let refs = handshake.refs.iter().flatten().filter_map(|advertised| {
             let (name, id, _) = advertised.unpack();
@@ -162,12 +176,26 @@ impl Line {
             Service::Pushes if !many => Service::Receive,
             service => service,
         };
+        let mut form = PackForm::Compressed;
+        if service == Service::Pushes && handshake.capabilities.contains(DEFLATE) {
+            let broken = |why: &dyn std::fmt::Display| PushError::broken(&target.address.url, why);
+            let request = transport
+                .request(WriteMode::Binary, MessageKind::Flush, false)
+                .map_err(|error| broken(&error))?;
+            let (mut raw, _) = request.into_parts();
+            encode::text_to_write(DEFLATE.as_bytes(), &mut raw)
+                .and_then(|_| raw.flush())
+                .map_err(|error| broken(&error))?;
+            deflation.begin();
+            form = PackForm::ForDeflate;
+        }
         Ok(Self {
             target: target.clone(),
             service,
             refs: refs.collect(),
             transport,
             patience,
+            form,
         })
     }
 
@@ -234,10 +262,10 @@ impl Line {
         let written = if many {
             let mut lines = BufWriter::with_capacity(limits::STREAM_BUFFER, Writer::new(&mut raw));
             packs
-                .write_pack(new, &haves, &mut lines)
+                .write_pack(new, &haves, self.form, &mut lines)
                 .and_then(|bytes| Ok(lines.flush().map(|()| bytes)?))
         } else {
-            packs.write_pack(new, &haves, &mut raw)
+            packs.write_pack(new, &haves, self.form, &mut raw)
         };
         let written = written.and_then(|bytes| {
             if many {

@@ -9,7 +9,7 @@
 //!   and stays.
 //! - What it says on its standard error is read when it has ended: it is the reason of a failure. Nobody reads it before; a peer that fills it is stuck, and is ended like any other.
 
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -116,7 +116,7 @@ struct Process {
 }
 
 /// Both directions of a connection.
-pub type Ends = (Reader, BufWriter<Writer>, Patience);
+pub type Ends = (Reader, Writer, Patience);
 
 /// Starts a process and talks to it. `patience` bounds each read and write.
 ///
@@ -185,7 +185,6 @@ fn ends(
         patience: patience.clone(),
         traffic: Arc::clone(traffic),
     };
-    let writer = BufWriter::with_capacity(limits::STREAM_BUFFER, writer);
     Ok((reader, writer, patience))
 }
 
@@ -322,7 +321,6 @@ mod tests {
             .find_map(Result::err)
             .unwrap();
         assert_eq!(error.to_string(), "it hangs: it took nothing for 200ms");
-        let _ = writer.into_parts();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mailbraid::history::{CommitText, InitOptions, Repo, Writer, hash_blob};
+use mailbraid::history::{CommitText, InitOptions, PackForm, Repo, Writer, hash_blob};
 use mailbraid::maildir::{Attrs, Content, HashKind, Op, TreePath};
 use mailbraid::sync::connection::{Address, ConnectionError};
 use mailbraid::sync::send_pack::{PackSource, PushError, Target, push};
@@ -175,7 +175,14 @@ fn a_push_of_what_was_just_written_reads_no_pack() {
     let head = changed(8);
     let pack = |repo: &Repo| {
         let mut pack = Vec::new();
-        PackSource::write_pack(&repo.reader(), head, &[before], &mut pack).unwrap();
+        PackSource::write_pack(
+            &repo.reader(),
+            head,
+            &[before],
+            PackForm::Compressed,
+            &mut pack,
+        )
+        .unwrap();
         pack
     };
     let path = dir.path().join("repo.git");

@@ -1,7 +1,7 @@
 //! `mailbraid serve`, the ssh forced command, behind a stand-in for ssh.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -251,8 +251,46 @@ fn pack_of(repo: &Path, commits: &str) -> Vec<u8> {
     out.stdout
 }
 
+/// The same compressed, as a client does that the server has told it may.
+fn deflated(input: &[u8]) -> Vec<u8> {
+    let start = packet("mailbraid-deflate\n");
+    let mut encoder = flate2::write::DeflateEncoder::new(start, flate2::Compression::fast());
+    encoder.write_all(input).unwrap();
+    encoder.flush().unwrap();
+    encoder.get_ref().clone()
+}
+
+/// What the server said, with what it said compressed after its refs.
+fn inflated(said: &[u8]) -> String {
+    let mut end = 0;
+    loop {
+        let len = std::str::from_utf8(&said[end..end + 4]).unwrap();
+        let len = usize::from_str_radix(len, 16).unwrap();
+        end += len.max(4);
+        if len == 0 {
+            break;
+        }
+    }
+    let (refs, rest) = said.split_at(end);
+    let mut plain = refs.to_vec();
+    // The stream has no end of its own.
+    let _ = flate2::read::DeflateDecoder::new(rest).read_to_end(&mut plain);
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
 #[test]
 fn a_peer_pushes_again_and_again_over_one_connection() {
+    pushes_again_and_again(<[u8]>::to_vec, |said| {
+        String::from_utf8_lossy(said).into_owned()
+    });
+}
+
+#[test]
+fn a_peer_pushes_again_and_again_over_a_compressed_connection() {
+    pushes_again_and_again(deflated, inflated);
+}
+
+fn pushes_again_and_again(say: fn(&[u8]) -> Vec<u8>, hear: fn(&[u8]) -> String) {
     let (a, b) = (Node::new("a"), Node::new("b"));
     folder(&a.mounted.at("u"));
     let mut input = Vec::new();
@@ -270,9 +308,9 @@ fn a_peer_pushes_again_and_again_over_one_connection() {
         last = head;
     }
     let asked = format!("mailbraid-receive-pack '{}'", b.store());
-    let out = serve("a", b.store(), &asked, &input);
-    let said = String::from_utf8_lossy(&out.stdout);
+    let out = serve("a", b.store(), &asked, &say(&input));
     assert!(out.status.success(), "{out:?}");
+    let said = hear(&out.stdout);
     assert_eq!(
         said.matches("ok refs/mailbraid/peers/a").count(),
         3,
@@ -357,13 +395,18 @@ fn what_a_peer_pushes_over_its_connection_is_its_own_whole_and_in_order() {
         assert_eq!(out.status.code(), Some(1), "{what}");
         let why = String::from_utf8_lossy(&out.stderr);
         assert_eq!(why.trim().lines().count(), 1, "{what}: {why}");
+        let out = serve("a", b.store(), &asked, &deflated(&input));
+        let said = inflated(&out.stdout);
+        assert!(said.contains(wanted), "{what}, compressed: {said}");
+        assert_eq!(out.status.code(), Some(1), "{what}, compressed");
         let name = format!("1.{}.b", what.replace([' ', '\''], "-"));
         deliver(&b.mounted.at("u"), &name, b"x").unwrap();
     }
     // Two commands, and none at all.
     let own = command("refs/mailbraid/peers/a");
     let two = [own.clone(), own, b"0000".to_vec()].concat();
-    for input in [two, packet("hello"), b"zzzz".to_vec()] {
+    let no_deflate = [packet("mailbraid-deflate"), vec![0xff; 100]].concat();
+    for input in [two, packet("hello"), b"zzzz".to_vec(), no_deflate] {
         let out = serve("a", b.store(), &asked, &input);
         assert_eq!(out.status.code(), Some(1), "{out:?}");
     }

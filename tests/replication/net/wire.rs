@@ -62,7 +62,7 @@ fn furnish(node: &Node, messages: usize) {
 }
 
 /// What one change may cost.
-const MOST: u64 = 2048;
+const MOST: u64 = 1024;
 
 /// Nothing more comes after this.
 const QUIET: Duration = Duration::from_millis(400);
