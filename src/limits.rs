@@ -187,6 +187,12 @@ pub const BREATH_EVERY: Duration = Duration::from_micros(250);
 /// See [`BREATH_EVERY`].
 pub const BREATH: Duration = Duration::from_micros(200);
 
+/// How long a commit is tried again that could not read the repository, and how often.
+pub const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause between two such tries.
+pub const COMMIT_RETRY: Duration = Duration::from_millis(500);
+
 /// How often a commit is tried again on a full disk.
 pub const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
 

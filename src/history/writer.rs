@@ -193,12 +193,14 @@ impl Writer {
     }
 
     /// Continues from another commit: after a braid, or where the head was set from outside. Operations not yet committed are dropped;
-    /// commits not yet flushed stay in the pending pack.
+    /// commits not yet flushed stay in the pending pack. A failure gives the working tree up.
     ///
     /// # Errors
     /// Where the commit or its root tree cannot be read.
     pub fn reset_to(&mut self, head: Option<Oid>) -> Result<(), HistoryError> {
         self.facts.clear();
+        // Until it is loaded the tree is neither the old one nor this.
+        self.given_up = true;
         self.root = match head {
             None => Node::empty(),
             Some(oid) => {

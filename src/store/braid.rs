@@ -354,8 +354,11 @@ impl<'a> Attempt<'a> {
         while self.journal.last() > self.committer.done() {
             self.rounds.push(self.committer.round(self.journal)?);
         }
-        self.prepare()?;
-        Ok(true)
+        match self.prepare() {
+            // It is no more than where the plan is made without the lock: what is to be braided is to blame.
+            Err(failed) if failed.may_pass() => Err(StoreError::Braid(failed.to_string())),
+            done => done.map(|()| true),
+        }
     }
 
     fn publish(&mut self) -> Result<(), StoreError> {

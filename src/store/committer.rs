@@ -7,7 +7,7 @@
 //!   the round is cut before such an expunge, into several commits of one pack.
 //! - What UIDs a folder gave out is known by its facts: so the round is also cut before the end of a folder whose facts it has changed.
 //! - Nothing is released from the journal before the pack, its index and the ref are synced.
-//! - A full disk is waited out, everything else that fails poisons the store: what the journal holds stays there.
+//! - A full disk is waited out, what cannot be read or locked is tried again for a while, everything else that fails poisons the store: what the journal holds stays there.
 
 use std::collections::HashSet;
 use std::fs;
@@ -77,14 +77,18 @@ impl Committer {
         self.head
     }
 
-    /// Goes on from another head, which is durable and holds this node's operations up to `done`.
+    /// Goes on from another head, which is durable and holds this node's operations up to `done`. Where it cannot be read now, the next round tries it.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// I/O errors.
     pub fn adopt(&mut self, head: Oid, done: u64) -> Result<(), StoreError> {
-        self.writer.reset_to(Some(head))?;
         (self.head, self.done) = (Some(head), done);
-        Ok(())
+        let reset = self.writer.reset_to(Some(head));
+        match reset.map_err(StoreError::from) {
+            // The writer has given up its tree; the live one is to be switched all the same.
+            Err(failed) if failed.may_pass() => Ok(()),
+            done => done,
+        }
     }
 
     /// Commits what the journal holds, up to one round's limit, and returns once it is durable. The caller tells the live tree and

@@ -72,7 +72,21 @@ impl StoreError {
         }
     }
 
-    /// Whether the disk is full: the one failure of a commit that passes by itself.
+    /// Whether an object could not be read, or a ref not be locked: nothing was changed then, and another process of git, or packs that come and go, may be the reason.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::History(
+                HistoryError::Missing(_)
+                    | HistoryError::Corrupt { .. }
+                    | HistoryError::Locked { .. }
+                    | HistoryError::GivenUp
+            )
+        )
+    }
+
+    /// Whether the disk is full: a failure of a commit that passes by itself.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         fn full(error: &io::Error) -> bool {

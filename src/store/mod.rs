@@ -10,7 +10,7 @@
 //! Rules:
 //! - Only the store thread moves `refs/heads/mail`.
 //! - The live tree learns that content is committed before the journal lets go of it.
-//! - An error that is no full disk poisons the store: reading goes on, [`Backing::append`] answers `EIO`, `status` says why. What the
+//! - An error that is no full disk, and does not pass within [`crate::limits::COMMIT_PATIENCE`] where it may, poisons the store: reading goes on, [`Backing::append`] answers `EIO`, `status` says why. What the
 //!   journal holds stays there, so nothing acknowledged is lost, and a remount tries again.
 
 mod adopt;

@@ -229,6 +229,8 @@ pub struct Worker {
     spill: PathBuf,
     /// Most record bytes of a round.
     round_bytes: usize,
+    /// Since when commits fail for something that may pass.
+    failing: Option<Instant>,
 }
 
 impl Worker {
@@ -251,6 +253,7 @@ impl Worker {
             braider,
             spill,
             round_bytes: limits::ROUND_BYTES,
+            failing: None,
         }
     }
 
@@ -289,7 +292,11 @@ impl Worker {
                 done => done.map(|_| ()),
             };
             match done {
-                Ok(()) => {}
+                Ok(()) => self.failing = None,
+                Err(error) if error.may_pass() && self.is_patient() => {
+                    warn!("a commit failed and is tried again: {error}");
+                    not_before = Instant::now() + limits::COMMIT_RETRY;
+                }
                 Err(error) if error.is_disk_full() => {
                     let why = format!("the disk is full, commits wait: {error}");
                     let mut state = self.shared.state.lock();
@@ -311,6 +318,12 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Whether commits have not failed for long.
+    fn is_patient(&mut self) -> bool {
+        let since = self.failing.get_or_insert_with(Instant::now);
+        since.elapsed() < limits::COMMIT_PATIENCE
     }
 
     /// One round: waits for operations, commits them, and braids what is to be braided. Returns how long the commit took where it was more than one.
@@ -467,8 +480,10 @@ mod tests {
 
     use super::*;
     use crate::history::InitOptions;
+    use crate::journal;
     use crate::maildir::{Attrs, Content, HashKind, TreePath};
-    use crate::store::{Backing, OpenOptions, Store};
+    use crate::store::layout::Layout;
+    use crate::store::{Backing, OpenOptions, Store, recovery};
 
     #[test]
     fn a_delivery_waits_while_too_much_content_waits_for_its_commit() {
@@ -548,5 +563,112 @@ mod tests {
         let huge = vec![b'x'; limits::JOURNAL_SEGMENT_BYTES as usize];
         put("u/new/4.a.vm", &huge, Content::Inline(huge.clone())).unwrap_err();
         assert_eq!(store.shared.state.lock().backlog, 0);
+    }
+
+    /// The store thread of a store whose packs go and come.
+    struct Life {
+        worker: Worker,
+        journal: Arc<Journal>,
+        shared: Arc<Shared>,
+        commands: crossbeam_channel::Sender<Command>,
+    }
+
+    impl Life {
+        fn begin(layout: &Layout) -> Self {
+            let repo = Repo::open(&layout.repo()).unwrap();
+            let head = repo.head().unwrap();
+            let done = recovery::last_committed(&repo, head, "a").unwrap();
+            let options = journal::Options::default();
+            let (journal, _) = recovery::open_journal(layout, done, &options).unwrap();
+            let spill = layout.spill();
+            let node = || "a".to_owned();
+            let mut committer = Committer::new(&repo, node(), spill, head, done).unwrap();
+            recovery::replay(layout, &journal, &mut committer).unwrap();
+            let shared = Arc::new(Shared::new(committer.done()));
+            let (commands, inbox) = crossbeam_channel::unbounded();
+            let worker = Worker::new(
+                committer,
+                Arc::clone(&journal),
+                inbox,
+                Arc::clone(&shared),
+                Arc::default(),
+                Braider::new(&repo, node()),
+                spill.to_owned(),
+            );
+            Self {
+                worker,
+                journal,
+                shared,
+                commands,
+            }
+        }
+
+        /// Makes directories and waits until they are committed; `meanwhile` is called between the two.
+        fn make(self, dirs: &[&str], meanwhile: impl FnOnce()) -> Result<(), StoreError> {
+            for dir in dirs {
+                let path = TreePath::new(*dir);
+                self.shared.take(0).unwrap();
+                self.journal.append(&Op::Mkdir { path }, 0).unwrap();
+            }
+            let worker = std::thread::spawn(move || self.worker.run());
+            meanwhile();
+            let done = self.shared.wait_committed(self.journal.last(), || {});
+            self.commands.send(Command::Stop).ok();
+            worker.join().unwrap();
+            done
+        }
+    }
+
+    #[test]
+    fn a_commit_that_cannot_read_is_tried_again_and_then_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create_root().unwrap();
+        layout.create_local().unwrap();
+        let options = InitOptions {
+            kind: HashKind::Sha1,
+            node: "a".to_owned(),
+        };
+        let repo = Repo::init(&layout.repo(), &options).unwrap();
+        Life::begin(&layout)
+            .make(&["u", "u/x", "u/x/y"], || {})
+            .unwrap();
+        let packs = std::fs::read_dir(repo.path().join("objects/pack")).unwrap();
+        let packs: Vec<PathBuf> = packs.map(|file| file.unwrap().path()).collect();
+        // The root is in another one.
+        Life::begin(&layout).make(&["v"], || {}).unwrap();
+        let hidden = |pack: &PathBuf| pack.with_added_extension("hidden");
+        let hide = || {
+            for pack in &packs {
+                std::fs::rename(pack, hidden(pack)).unwrap();
+            }
+        };
+        let show = || {
+            for pack in &packs {
+                std::fs::rename(hidden(pack), pack).unwrap();
+            }
+        };
+        let life = Life::begin(&layout);
+        hide();
+        let done = life.make(&["u/y"], || {
+            std::thread::sleep(limits::COMMIT_PATIENCE / 4);
+            show();
+        });
+        assert!(done.is_ok(), "{done:?}");
+        let life = Life::begin(&layout);
+        hide();
+        let since = Instant::now();
+        let done = life.make(&["u/x/z"], || {});
+        assert!(matches!(done, Err(StoreError::Poisoned(_))), "{done:?}");
+        assert!(since.elapsed() >= limits::COMMIT_PATIENCE);
+        show();
+        // What was acknowledged is committed at the next mount.
+        Life::begin(&layout).make(&["w"], || {}).unwrap();
+        let reader = repo.reader();
+        let tree = reader.commit(repo.head().unwrap().unwrap()).unwrap().tree;
+        for dir in ["u/y", "u/x/z", "w"] {
+            let found = reader.lookup(tree, &TreePath::new(dir)).unwrap();
+            assert!(found.is_some(), "{dir}");
+        }
     }
 }

@@ -398,6 +398,10 @@ pub fn strike(blow: Blow, times: usize, random: &mut Random) {
         // One head in a hundred was refused because the library had not seen its pack yet, and stayed so until the next one came.
         let log = fs::read(node.mountpoint().with_extension("log")).expect("a daemon's log");
         let log = String::from_utf8_lossy(&log);
+        // It heals by itself, and should not have to.
+        for line in log.lines().filter(|line| line.contains("commit failed")) {
+            println!("{}: {line}", node.name());
+        }
         let refused: Vec<&str> = log
             .lines()
             .filter(|line| line.contains(" is refused: "))
