@@ -23,6 +23,7 @@ mod layout;
 mod lock;
 pub mod message;
 mod recovery;
+mod shared;
 mod status;
 mod worker;
 pub mod world;
@@ -54,7 +55,8 @@ use crate::maildir::{HashKind, MailboxFacts, Oid, Op};
 use braid::Braider;
 use committer::{Committer, brought};
 use heads::Heads;
-use worker::{Command, Shared, Worker};
+use shared::Shared;
+use worker::{Command, Worker};
 
 /// An open store: the daemon's own.
 pub struct Store {

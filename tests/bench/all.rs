@@ -109,7 +109,7 @@ fn of_scale(targets: &mut Targets) {
             add(what, bound, unit, reached);
         }
     }
-    let bytes = wire::run(100_000);
+    let [_, bytes] = wire::run(100_000);
     let what = "bytes on the wire for a flag change in 100,000";
     add(what, 1024.0, "B", bytes as f64);
     let [_, answered] = live_works::measure(100_000, 10_000);

@@ -63,6 +63,16 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Bytes of memory that it has.
+    #[track_caller]
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("read what the kernel says of the daemon");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kb = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+        kb.expect("a number of kilobytes") * 1024
+    }
+
     /// Starts it and waits until the mount answers.
     pub fn start(store: &Path, mountpoint: &Path) -> Self {
         let mut daemon = Self::spawn(store, mountpoint);

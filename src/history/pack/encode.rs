@@ -106,27 +106,30 @@ pub(in crate::history) fn read_head(bytes: &[u8]) -> Option<(Head, usize)> {
     Some((head, bytes.len() - rest.len()))
 }
 
-/// zlib, its tables kept between objects.
+/// zlib. Its tables, some hundred kilobytes, are made for the first object and kept for the others.
 pub(in crate::history) struct Deflate {
-    inner: Compress,
+    level: Compression,
+    inner: Option<Compress>,
 }
 
 impl Deflate {
     pub(in crate::history) fn new(level: u32) -> Self {
         Self {
-            inner: Compress::new(Compression::new(level), true),
+            level: Compression::new(level),
+            inner: None,
         }
     }
 
     /// Appends `content` compressed.
     pub(in crate::history) fn append(&mut self, out: &mut Vec<u8>, content: &[u8]) {
-        self.inner.reset();
+        let level = self.level;
+        let inner = self.inner.get_or_insert_with(|| Compress::new(level, true));
+        inner.reset();
         loop {
-            let fed = self.inner.total_in() as usize;
+            let fed = inner.total_in() as usize;
             let left = content.len() - fed;
             out.reserve(left / 2 + 64);
-            let status = self
-                .inner
+            let status = inner
                 .compress_vec(&content[fed..], out, FlushCompress::Finish)
                 .expect("because deflate takes any input while its output has room");
             if status == Status::StreamEnd {

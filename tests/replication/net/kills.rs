@@ -395,6 +395,10 @@ pub fn strike(blow: Blow, times: usize, random: &mut Random) {
     }
     for node in &cluster.nodes {
         node.assert_sound();
+        // Twelve minutes of this were 1.8 GB once, most of it free.
+        let resident = node.resident() >> 20;
+        println!("{}: {resident} MiB in memory", node.name());
+        assert!(resident < 512, "{}: {resident} MiB", node.name());
         // One head in a hundred was refused because the library had not seen its pack yet, and stayed so until the next one came.
         let log = fs::read(node.mountpoint().with_extension("log")).expect("a daemon's log");
         let log = String::from_utf8_lossy(&log);

@@ -161,6 +161,12 @@ impl Node {
         self.daemon.is_some()
     }
 
+    /// Bytes of memory that the daemon has.
+    #[track_caller]
+    pub fn resident(&self) -> u64 {
+        self.daemon.as_ref().expect("it is mounted").resident()
+    }
+
     /// What the daemon has said.
     pub fn said(&self) -> String {
         self.daemon.as_ref().map(Daemon::said).unwrap_or_default()

@@ -119,5 +119,7 @@ fn a_far_peer_and_a_dead_one_cost_a_delivery_nothing() {
 
 #[test]
 fn one_flag_change_in_a_large_folder() {
-    wire::run(number("MESSAGES", 100_000));
+    for bytes in wire::run(number("MESSAGES", 100_000)) {
+        assert!(bytes < 1024, "{bytes} bytes for one flag change");
+    }
 }

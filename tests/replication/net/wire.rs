@@ -61,9 +61,6 @@ fn furnish(node: &Node, messages: usize) {
     writer.flush().expect("flush");
 }
 
-/// What one change may cost.
-const MOST: u64 = 1024;
-
 /// Nothing more comes after this.
 const QUIET: Duration = Duration::from_millis(400);
 
@@ -93,9 +90,9 @@ fn changes(cluster: &Cluster, messages: usize, from: usize) -> Vec<u64> {
     sent
 }
 
-/// The run; prints what it found. Bytes of a change, the median, where each is the peer of each.
+/// The run; prints what it found. Bytes of a change, the median, where one node is the peer of the other, and where each is the peer of each.
 #[track_caller]
-pub fn run(messages: usize) -> u64 {
+pub fn run(messages: usize) -> [u64; 2] {
     let mut cluster = Cluster::machines(&["a", "b"]);
     for node in &mut cluster.nodes {
         node.init();
@@ -127,10 +124,8 @@ pub fn run(messages: usize) -> u64 {
     cluster.converge(Duration::from_secs(60));
     std::thread::sleep(Duration::from_secs(2));
     let both = shown("each is the peer of each", CHANGES + 2);
-    assert!(there < MOST, "{there} bytes for one flag change");
-    assert!(both < MOST, "{both} bytes for one flag change");
     for node in &cluster.nodes {
         mounted::fsck(&node.store());
     }
-    both
+    [there, both]
 }
