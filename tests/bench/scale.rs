@@ -424,6 +424,10 @@ pub fn mount() -> Vec<Figure> {
         small.push(flag_rate(root, "v", 1_000, round));
         large.push(flag_rate(root, "u", MESSAGES, round));
     }
+    println!(
+        "  resident after these: {:.0} bytes a message above the empty daemon",
+        each(daemon.memory("VmRSS"), base)
+    );
     large.sort_by(f64::total_cmp);
     small.sort_by(f64::total_cmp);
     println!(
