@@ -11,6 +11,7 @@
 //! | the LMTP session in a Received line | `<session>` |
 //! | the order of the words in FLAGS lists (a hash table's in Courier) | sorted |
 //! | the order of LIST and LSUB responses (it is the directory's order in Courier) | sorted |
+//! | the order of the numbers of a SEARCH (RFC 9051 gives none; for a keyword it is that of the directory in Courier) | sorted |
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -88,6 +89,7 @@ impl Transcript {
         let line = timings(&line);
         let line = lmtp_session(&line);
         let line = flag_lists(&line);
+        let line = search(&line);
         let mut words = command.split_whitespace();
         let folder = match words.next() {
             Some("SELECT" | "EXAMINE" | "STATUS") => words.next().unwrap_or(""),
@@ -134,6 +136,19 @@ fn timings(line: &str) -> String {
         Some(start) => format!("{}{}", &line[..start], &line[end + " secs)".len()..]),
         None => line.to_owned(),
     }
+}
+
+/// Sorts the numbers of a SEARCH.
+fn search(line: &str) -> String {
+    let numbers = line.strip_prefix("* SEARCH ");
+    let numbers: Option<Vec<u32>> =
+        numbers.and_then(|text| text.split(' ').map(|word| word.parse().ok()).collect());
+    let Some(mut numbers) = numbers else {
+        return line.to_owned();
+    };
+    numbers.sort_unstable();
+    let words: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    format!("* SEARCH {}", words.join(" "))
 }
 
 /// Sorts the words of each `FLAGS (…)`.
@@ -287,6 +302,10 @@ fn what_differs_between_runs_is_masked_and_nothing_else() {
         flag_lists("* 1 FETCH (UID 2 FLAGS (b \\Seen a) X (b a))"),
         "* 1 FETCH (UID 2 FLAGS (\\Seen a b) X (b a))"
     );
+    assert_eq!(search("* SEARCH 2 10 1"), "* SEARCH 1 2 10");
+    for other in ["* SEARCH", "* SEARCH 2 1 (MODSEQ 9)", "* ESEARCH 2 1"] {
+        assert_eq!(search(other), other);
+    }
     let old = "* 1 FETCH (INTERNALDATE \"01-Feb-2020 10:00:00 +0000\")";
     assert_eq!(dates(old), old);
     let today = SystemTime::now()
