@@ -187,7 +187,7 @@ pub const BREATH_EVERY: Duration = Duration::from_micros(250);
 /// See [`BREATH_EVERY`].
 pub const BREATH: Duration = Duration::from_micros(200);
 
-/// How long a commit is tried again that could not read the repository, and how often.
+/// How long a commit is tried again that could not read the repository or lock a ref.
 pub const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Pause between two such tries.

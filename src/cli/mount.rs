@@ -2,7 +2,7 @@
 //!
 //! Without `-f` the command starts itself anew in the background and waits on a pipe: the child says `ready` once the mount answers, and only then the
 //! command exits 0; a child that fails has said why on the standard error both share. (A fork would have to come before any thread; a new
-//! process needs no such care.) With `-f` it starts itself anew too, as the same process, since its allocator reads its settings before `main`.
+//! process needs no such care.) The daemon starts its program anew once more, as the same process, since its allocator reads its settings before `main`.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -127,11 +127,9 @@ fn begin_anew() {
 fn start_background() -> Result<ExitCode, Failure> {
     let program =
         std::env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
-    let purge = std::env::var_os(PURGE.0).unwrap_or_else(|| PURGE.1.into());
     let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))
         .arg("--background")
-        .env(PURGE.0, purge)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
