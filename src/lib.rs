@@ -16,6 +16,7 @@ pub mod sync;
 
 pub mod fuse;
 
+pub mod awake;
 pub mod background;
 pub mod cli;
 pub mod config;

@@ -245,6 +245,9 @@ pub const CONTROL_LINE: u64 = 64 * 1024;
 /// thread, and nobody waits.
 pub const FUSE_THREADS: usize = 4;
 
+/// Processors are kept awake until no request has come for this long (up to twice that): longer than a sync, or than what a mail server does between two requests.
+pub const AWAKE_REST: Duration = Duration::from_millis(5);
+
 /// How long a stopping daemon waits for open files before it commits and ends without them.
 pub const STOP_WAIT: Duration = Duration::from_secs(5);
 

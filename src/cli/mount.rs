@@ -183,6 +183,7 @@ fn serve(
             allow_other: options.allow_other,
             read_only: options.read_only,
             threads: options.threads.unwrap_or(limits::FUSE_THREADS),
+            awake: !options.idle_sleep,
             kernel: options.kernel.clone(),
         },
     )

@@ -19,6 +19,8 @@ pub struct Options {
     pub durability: Option<Durability>,
     /// `threads=`.
     pub threads: Option<usize>,
+    /// `idle=sleep`: processors may sleep while requests come.
+    pub idle_sleep: bool,
     /// Flags for the kernel.
     pub kernel: Vec<String>,
 }
@@ -109,6 +111,13 @@ pub fn parse(lists: &[String]) -> Result<Options, String> {
                         format!("option {word}: durability= takes strict, delivery or relaxed")
                     })?);
             }
+            "idle" => {
+                options.idle_sleep = match value {
+                    Some("poll") => false,
+                    Some("sleep") => true,
+                    _ => return Err(format!("option {word}: idle= takes poll or sleep")),
+                };
+            }
             _ if value.is_none() && KERNEL.contains(&key) => options.kernel.push(key.to_owned()),
             _ if value.is_none() && IGNORED.contains(&key) => {}
             // x-systemd.…, X-mount.…: for others who read fstab. comment= likewise. user=NAME is mount(8)'s note of who mounts.
@@ -147,12 +156,13 @@ mod tests {
 
     #[test]
     fn what_mount_passes_is_understood() {
-        let options = parsed("rw,uid=1000,gid=8,umask=007,allow_other,durability=strict,noexec,dev,suid,x-systemd.automount,nofail,user=nobody,X-mount.mkdir=0755").unwrap();
+        let options = parsed("rw,uid=1000,gid=8,umask=007,allow_other,durability=strict,idle=sleep,noexec,dev,suid,x-systemd.automount,nofail,user=nobody,X-mount.mkdir=0755").unwrap();
         assert_eq!(options.uid, Some(1000));
         assert_eq!(options.gid, Some(8));
         assert_eq!(options.umask, Some(0o007));
         assert!(options.allow_other && !options.read_only);
         assert_eq!(options.durability, Some(Durability::Strict));
+        assert!(options.idle_sleep);
         assert_eq!(options.kernel, ["noexec", "dev", "suid"]);
         let named = parsed("uid=root,gid=root").unwrap();
         assert_eq!((named.uid, named.gid), (Some(0), Some(0)));
@@ -170,6 +180,8 @@ mod tests {
             "umask=1777",
             "durability=never",
             "threads=0",
+            "idle=never",
+            "idle",
             "ro=1",
         ] {
             let why = parsed(word).unwrap_err();

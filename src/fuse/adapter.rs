@@ -15,6 +15,7 @@ use fuser::{
 };
 use log::error;
 
+use crate::awake::Awake;
 use crate::fs::{self, Fs, FsError, Kind, Pending, SetAttr, Stat, Time};
 
 /// The kernel may keep what it was told for this long: changes from elsewhere are invalidated.
@@ -28,6 +29,8 @@ const MAX_WRITE: u32 = 1 << 20;
 /// fuser's view of the live tree.
 pub struct Adapter {
     fs: Arc<Fs>,
+    /// Told of each request; `None` where processors may sleep.
+    awake: Option<Awake>,
     /// Whether the kernel opens files without asking once it is told to; if not it needs an answer each time.
     opens_alone: bool,
     /// The same of directories.
@@ -36,12 +39,21 @@ pub struct Adapter {
 
 impl Adapter {
     /// Around a live tree.
-    pub fn new(fs: Arc<Fs>) -> Self {
+    pub fn new(fs: Arc<Fs>, awake: Option<Awake>) -> Self {
         Self {
             fs,
+            awake,
             opens_alone: false,
             opens_dirs_alone: false,
         }
+    }
+
+    /// The live tree, for a request.
+    fn fs(&self) -> &Fs {
+        if let Some(awake) = &self.awake {
+            awake.touch();
+        }
+        &self.fs
     }
 
     /// Answers once the operation is durable, where it waits for that; the thread goes on to the next request meanwhile.
@@ -185,7 +197,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.fs.lookup(parent.0, name.as_bytes()) {
+        match self.fs().lookup(parent.0, name.as_bytes()) {
             Err(FsError::NotFound) if fs::asks_each_time(name.as_bytes()) => {
                 reply.error(Errno::ENOENT);
             }
@@ -195,11 +207,11 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.fs.forget(ino.0, nlookup);
+        self.fs().forget(ino.0, nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.fs.getattr(ino.0) {
+        match self.fs().getattr(ino.0) {
             Ok(stat) => reply.attr(&ttl(&stat), &attr(&stat)),
             Err(failed) => reply.error(errno("getattr", &failed)),
         }
@@ -230,7 +242,7 @@ impl Filesystem for Adapter {
             uid,
             gid,
         };
-        match self.fs.setattr(ino.0, &change) {
+        match self.fs().setattr(ino.0, &change) {
             Ok(stat) => reply.attr(&ttl(&stat), &attr(&stat)),
             Err(failed) => reply.error(errno("setattr", &failed)),
         }
@@ -252,7 +264,7 @@ impl Filesystem for Adapter {
         entry(
             "create",
             reply,
-            self.fs.create(parent.0, name.as_bytes(), true),
+            self.fs().create(parent.0, name.as_bytes(), true),
         );
     }
 
@@ -265,7 +277,7 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        entry("mkdir", reply, self.fs.mkdir(parent.0, name.as_bytes()));
+        entry("mkdir", reply, self.fs().mkdir(parent.0, name.as_bytes()));
     }
 
     fn symlink(
@@ -280,11 +292,11 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done("unlink", reply, self.fs.unlink(parent.0, name.as_bytes()));
+        done("unlink", reply, self.fs().unlink(parent.0, name.as_bytes()));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done("rmdir", reply, self.fs.rmdir(parent.0, name.as_bytes()));
+        done("rmdir", reply, self.fs().rmdir(parent.0, name.as_bytes()));
     }
 
     fn rename(
@@ -301,7 +313,7 @@ impl Filesystem for Adapter {
         if !flags.is_empty() && !no_replace {
             return reply.error(Errno::EINVAL);
         }
-        let begun = self.fs.begin_rename(
+        let begun = self.fs().begin_rename(
             parent.0,
             name.as_bytes(),
             newparent.0,
@@ -319,7 +331,7 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        match self.fs.begin_link(ino.0, newparent.0, newname.as_bytes()) {
+        match self.fs().begin_link(ino.0, newparent.0, newname.as_bytes()) {
             Ok((stat, pending)) => self.fs.when_durable(pending, move |outcome| {
                 entry("link", reply, outcome.map(|()| stat));
             }),
@@ -369,7 +381,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.fs.read(ino.0, offset, size as usize) {
+        match self.fs().read(ino.0, offset, size as usize) {
             Ok(bytes) => reply.data(&bytes),
             Err(failed) => reply.error(errno("read", &failed)),
         }
@@ -387,7 +399,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.fs.write(ino.0, offset, data) {
+        match self.fs().write(ino.0, offset, data) {
             Ok(()) => reply.written(data.len() as u32),
             Err(failed) => reply.error(errno("write", &failed)),
         }
@@ -401,7 +413,7 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer("fsync", reply, self.fs.begin_fsync(ino.0));
+        self.answer("fsync", reply, self.fs().begin_fsync(ino.0));
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -420,7 +432,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let listed = self.fs.readdir(ino.0, offset, &mut |entry| {
+        let listed = self.fs().readdir(ino.0, offset, &mut |entry| {
             reply.add(
                 INodeNo(entry.ino),
                 entry.place,
@@ -442,11 +454,11 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer("fsyncdir", reply, self.fs.begin_fsyncdir(ino.0));
+        self.answer("fsyncdir", reply, self.fs().begin_fsyncdir(ino.0));
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        match self.fs.statfs() {
+        match self.fs().statfs() {
             Ok(stat) => reply.statfs(
                 stat.blocks,
                 stat.bfree,

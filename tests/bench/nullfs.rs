@@ -10,6 +10,7 @@
 //! - A directory entry has a cookie that grows with each new name and stays through a rename within the directory: a listing
 //!   read in several pieces shows every entry once, whatever is renamed meanwhile.
 //! - That a name is not there may be remembered too: a lock file is looked for before it is made, and the second LOOKUP is spared.
+//! - Processors are kept awake while requests come, as our own mount keeps them: what that brings is not ours to boast of.
 //! - Entries and attributes may be kept by the kernel for ever: nobody else changes them.
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +26,8 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyStatfs, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
-use parking_lot::Mutex;
+use mailbraid::awake::{Awake, DEVICE};
+use parking_lot::{Mutex, MutexGuard};
 
 /// The kernel may keep what it was told for this long.
 const TTL: Duration = Duration::from_secs(1 << 30);
@@ -371,6 +373,7 @@ impl Nodes {
 /// The filesystem: one lock around everything.
 pub struct NullFs {
     nodes: Mutex<Nodes>,
+    awake: Option<Awake>,
 }
 
 impl NullFs {
@@ -393,7 +396,16 @@ impl NullFs {
                 next: 2,
                 by_ino: HashMap::from([(INodeNo::ROOT.0, root)]),
             }),
+            awake: Awake::start(Path::new(DEVICE)).ok(),
         }
+    }
+
+    /// The nodes, for a request.
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        if let Some(awake) = &self.awake {
+            awake.touch();
+        }
+        self.nodes.lock()
     }
 }
 
@@ -450,7 +462,7 @@ impl Filesystem for NullFs {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let mut nodes = self.nodes.lock();
+        let mut nodes = self.nodes();
         match nodes.lookup(parent.0, name.as_bytes()) {
             // An entry of inode 0 says, and lets the kernel remember, that there is none.
             Err(Errno::ENOENT) => reply.entry(&TTL, &nothing(), Generation(0)),
@@ -459,7 +471,7 @@ impl Filesystem for NullFs {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        let mut nodes = self.nodes.lock();
+        let mut nodes = self.nodes();
         if let Ok(node) = nodes.node(ino.0) {
             node.lookups = node.lookups.saturating_sub(nlookup);
             nodes.drop_if_gone(ino.0);
@@ -467,7 +479,7 @@ impl Filesystem for NullFs {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.nodes.lock().node(ino.0) {
+        match self.nodes().node(ino.0) {
             Ok(node) => reply.attr(&TTL, &node.attr(ino.0)),
             Err(errno) => reply.error(errno),
         }
@@ -496,7 +508,7 @@ impl Filesystem for NullFs {
             TimeOrNow::SpecificTime(time) => time,
             TimeOrNow::Now => now,
         };
-        let mut nodes = self.nodes.lock();
+        let mut nodes = self.nodes();
         if let Some(size) = size {
             match nodes.file(ino.0) {
                 Ok(data) => Arc::make_mut(data).resize(size as usize, 0),
@@ -521,7 +533,7 @@ impl Filesystem for NullFs {
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.nodes.lock().node(ino.0).map(|node| &node.kind) {
+        match self.nodes().node(ino.0).map(|node| &node.kind) {
             Ok(Kind::Link(target)) => reply.data(target),
             Ok(_) => reply.error(Errno::EINVAL),
             Err(errno) => reply.error(errno),
@@ -540,8 +552,7 @@ impl Filesystem for NullFs {
     ) {
         let file = Kind::File(Arc::default());
         let made = self
-            .nodes
-            .lock()
+            .nodes()
             .add(req, parent.0, name.as_bytes(), file, mode & !umask);
         entry(reply, made);
     }
@@ -557,8 +568,7 @@ impl Filesystem for NullFs {
     ) {
         let dir = Kind::Dir(Dir::new(parent.0));
         let made = self
-            .nodes
-            .lock()
+            .nodes()
             .add(req, parent.0, name.as_bytes(), dir, mode & !umask);
         entry(reply, made);
     }
@@ -573,24 +583,17 @@ impl Filesystem for NullFs {
     ) {
         let link = Kind::Link(target.as_os_str().as_bytes().to_vec());
         let made = self
-            .nodes
-            .lock()
+            .nodes()
             .add(req, parent.0, link_name.as_bytes(), link, 0o777);
         entry(reply, made);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done(
-            reply,
-            self.nodes.lock().remove(parent.0, name.as_bytes(), false),
-        );
+        done(reply, self.nodes().remove(parent.0, name.as_bytes(), false));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done(
-            reply,
-            self.nodes.lock().remove(parent.0, name.as_bytes(), true),
-        );
+        done(reply, self.nodes().remove(parent.0, name.as_bytes(), true));
     }
 
     fn rename(
@@ -603,7 +606,7 @@ impl Filesystem for NullFs {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let renamed = self.nodes.lock().rename(
+        let renamed = self.nodes().rename(
             parent.0,
             name.as_bytes(),
             newparent.0,
@@ -658,7 +661,7 @@ impl Filesystem for NullFs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let data = self.nodes.lock().file(ino.0).map(|data| Arc::clone(data));
+        let data = self.nodes().file(ino.0).map(|data| Arc::clone(data));
         match data {
             Ok(data) => {
                 let from = (offset as usize).min(data.len());
@@ -681,7 +684,7 @@ impl Filesystem for NullFs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.nodes.lock().write(ino.0, offset as usize, data) {
+        match self.nodes().write(ino.0, offset as usize, data) {
             Ok(()) => reply.written(data.len() as u32),
             Err(errno) => reply.error(errno),
         }
@@ -722,13 +725,10 @@ impl Filesystem for NullFs {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let listed = self
-            .nodes
-            .lock()
-            .list(ino.0, offset, |cookie, ino, name, node| {
-                let kind = node.attr(ino).kind;
-                reply.add(INodeNo(ino), cookie, kind, OsStr::from_bytes(name))
-            });
+        let listed = self.nodes().list(ino.0, offset, |cookie, ino, name, node| {
+            let kind = node.attr(ino).kind;
+            reply.add(INodeNo(ino), cookie, kind, OsStr::from_bytes(name))
+        });
         match listed {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
@@ -743,24 +743,21 @@ impl Filesystem for NullFs {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let listed = self
-            .nodes
-            .lock()
-            .list(ino.0, offset, |cookie, ino, name, node| {
-                let full = reply.add(
-                    INodeNo(ino),
-                    cookie,
-                    OsStr::from_bytes(name),
-                    &TTL,
-                    &node.attr(ino),
-                    Generation(0),
-                );
-                // The kernel counts a listed entry as looked up, `.` and `..` excepted.
-                if !full && name != b"." && name != b".." {
-                    node.lookups += 1;
-                }
-                full
-            });
+        let listed = self.nodes().list(ino.0, offset, |cookie, ino, name, node| {
+            let full = reply.add(
+                INodeNo(ino),
+                cookie,
+                OsStr::from_bytes(name),
+                &TTL,
+                &node.attr(ino),
+                Generation(0),
+            );
+            // The kernel counts a listed entry as looked up, `.` and `..` excepted.
+            if !full && name != b"." && name != b".." {
+                node.lookups += 1;
+            }
+            full
+        });
         match listed {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),

@@ -66,6 +66,21 @@ fn findmnt_shows_type_source_and_no_more_rights_than_needed() {
 }
 
 #[test]
+fn processors_are_kept_awake_where_that_is_allowed_and_wanted() {
+    let device = mailbraid::awake::DEVICE;
+    let allowed = File::options().write(true).open(device).is_ok();
+    for (options, wanted) in [("rw", true), ("idle=poll", true), ("idle=sleep", false)] {
+        let mounted = Mounted::with_options(options);
+        let open = fs::read_dir(format!("/proc/{}/fd", mounted.pid())).unwrap();
+        let held = open
+            .flatten()
+            .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == Path::new(device)));
+        assert_eq!(held, allowed && wanted, "{options:?}");
+        assert_eq!(mounted.said().contains(device), !allowed && wanted);
+    }
+}
+
+#[test]
 fn umount_ends_the_daemon_and_all_is_committed() {
     let mut mounted = Mounted::new();
     let u = mounted.maildir("u");

@@ -134,6 +134,7 @@ fn the_man_pages_know_every_command_and_option() {
         "ro",
         "durability",
         "threads",
+        "idle",
     ] {
         assert!(
             page.contains(&format!("Cm {option}")),
