@@ -174,6 +174,9 @@ pub const GATHER_TIMES: u32 = 10;
 /// The longest that it lets them gather: a peer sees a burst this much later.
 pub const GATHER_MOST: Duration = Duration::from_millis(250);
 
+/// Operations come in a stream where so long brings [`COMMIT_ASIDE`] of them.
+pub const LULL: Duration = Duration::from_millis(5);
+
 /// How long a thread behind the requests may run where others want its processor: longer than any that a client waits for. A thread of
 /// the usual slice (0.7 to 3 ms) that is woken takes the processor at once then.
 pub const BACKGROUND_SLICE: Duration = Duration::from_millis(10);

@@ -90,11 +90,12 @@ impl Worker {
                     // A short nap that a Hurry cuts short: the channel is the only thing waited for.
                     match self.inbox.recv_timeout(pause) {
                         Ok(Command::Stop) => return,
-                        Ok(Command::Hurry | Command::Braid) | Err(_) => {}
+                        Ok(Command::Hurry) => hurry = true,
+                        Ok(Command::Braid) | Err(_) => {}
                     }
                 }
             }
-            let done = match self.work() {
+            let done = match self.work(hurry) {
                 // A busy store gathers; a quiet one commits each action at once.
                 Ok(Some(busy)) => {
                     let pause = (busy * limits::GATHER_TIMES).min(limits::GATHER_MOST);
@@ -138,19 +139,18 @@ impl Worker {
         since.elapsed() < limits::COMMIT_PATIENCE
     }
 
-    /// One round: waits for operations, commits them, and braids what is to be braided. Returns how long the commit took where it was more than one.
-    fn work(&mut self) -> Result<Option<Duration>, StoreError> {
+    /// One round: waits for operations, commits them (where somebody waits, in a `hurry`), and braids what is to be braided. Returns how long the commit took
+    /// where it was more than one.
+    fn work(&mut self, hurry: bool) -> Result<Option<Duration>, StoreError> {
         let mut busy = None;
         let wait = self.braider.pause();
         if self.journal.wait_appended(self.committer.done(), wait) {
             self.wait_for_uid()?;
+            if !hurry {
+                self.wait_for_lull();
+            }
             let since = Instant::now();
-            // Nobody waits for the commit of many, unless it has to catch up.
-            let waiting = self.journal.last().saturating_sub(self.committer.done());
-            let is_calm = self.shared.backlog() < limits::BACKLOG_BYTES / 8;
-            let round = if is_calm
-                && (limits::COMMIT_ASIDE..limits::ROUND_RECORDS as u64).contains(&waiting)
-            {
+            let round = if self.may_wait() {
                 background::aside(|| self.commit())?
             } else {
                 self.commit()?
@@ -160,6 +160,26 @@ impl Worker {
         self.braid()?;
         self.heads.set_unbraided(self.braider.unbraided());
         Ok(busy)
+    }
+
+    /// Nobody waits for the commit of many operations, unless it has to catch up.
+    fn may_wait(&self) -> bool {
+        let waiting = self.journal.last().saturating_sub(self.committer.done());
+        (limits::COMMIT_ASIDE..limits::ROUND_RECORDS as u64).contains(&waiting)
+            && self.shared.backlog() < limits::BACKLOG_BYTES / 8
+    }
+
+    /// While operations come in a stream (a server moves or removes many messages), their commit waits for its end, or for [`limits::GATHER_MOST`]: it would take a
+    /// processor from those that make them, and one commit is less work than several.
+    fn wait_for_lull(&self) {
+        let deadline = Instant::now() + limits::GATHER_MOST;
+        while self.may_wait() && self.inbox.is_empty() && Instant::now() < deadline {
+            let before = self.journal.last();
+            std::thread::sleep(limits::LULL);
+            if self.journal.last() - before < limits::COMMIT_ASIDE {
+                return;
+            }
+        }
     }
 
     /// Where the last operation is a message that has no UID yet, the one that gives it is likely a moment away and is to be in the same commit: a commit each
