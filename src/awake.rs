@@ -9,7 +9,8 @@
 //!
 //! - **It lasts as long as requests come**, and [`limits::AWAKE_REST`] beyond: a mount that is not used costs nothing, and one that is asked now and then next to nothing. The kernel takes it back
 //!   by itself when the process ends, however it ends.
-//! - A request says that it is there by one atomic addition. Who turns it on and off is a thread of its own, for the kernel's answer to that takes some microseconds too.
+//! - What comes is a request of the kernel, or a head to send to a peer or to take from one: a client at the other end waits for those.
+//! - It says that it is there by one atomic addition. Who turns it on and off is a thread of its own, for the kernel's answer to that takes some microseconds too.
 //! - Where the device is not there or not for us (a mount by a user), all is as it would be without.
 //!
 //! Rejected: threads that look for the next request for a while before they sleep. That spares one of two awakenings, and the client's is left; it had no effect in any bench.
@@ -17,8 +18,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 
 use log::warn;
@@ -32,6 +33,25 @@ pub const DEVICE: &str = "/dev/cpu_dma_latency";
 const NONE: i32 = 0;
 /// They may take what they like: the kernel's own default (`PM_QOS_CPU_LATENCY_DEFAULT_VALUE`), in microseconds.
 const ANY: i32 = 2_000_000_000;
+
+/// This process's own, once there is one.
+static OWN: OnceLock<Awake> = OnceLock::new();
+
+/// From now on this process keeps processors awake for what it is [told](touch) of.
+///
+/// # Errors
+/// See [`Awake::start`].
+pub fn begin() -> io::Result<()> {
+    let _ = OWN.set(Awake::start(Path::new(DEVICE))?);
+    Ok(())
+}
+
+/// A request came, or something that a client may wait for; more is likely to come at once. Nothing happens in a process that has not [begun](begin).
+pub fn touch() {
+    if let Some(awake) = OWN.get() {
+        awake.touch();
+    }
+}
 
 /// Keeps processors awake as long as it is touched again and again.
 pub struct Awake {

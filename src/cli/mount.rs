@@ -19,6 +19,7 @@ use signal_hook::iterator::Signals;
 use super::options::Options;
 use super::syslog::{self, SystemLog};
 use super::{Failure, control, create_options};
+use crate::awake;
 use crate::config::Config;
 use crate::fs::{Fs, FsOptions};
 use crate::fuse::{self, MountConfig, mounted_at};
@@ -155,6 +156,14 @@ fn serve(
     options: &Options,
     background: bool,
 ) -> Result<(), Failure> {
+    if !options.idle_sleep
+        && let Err(error) = awake::begin()
+    {
+        info!(
+            "{}: {error}; processors sleep between requests",
+            awake::DEVICE
+        );
+    }
     let opened = open(store)?;
     let config = Config::read(opened.repo()).map_err(|error| error.to_string())?;
     let fs = Fs::new(
@@ -183,7 +192,6 @@ fn serve(
             allow_other: options.allow_other,
             read_only: options.read_only,
             threads: options.threads.unwrap_or(limits::FUSE_THREADS),
-            awake: !options.idle_sleep,
             kernel: options.kernel.clone(),
         },
     )

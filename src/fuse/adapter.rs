@@ -15,7 +15,7 @@ use fuser::{
 };
 use log::error;
 
-use crate::awake::Awake;
+use crate::awake;
 use crate::fs::{self, Fs, FsError, Kind, Pending, SetAttr, Stat, Time};
 
 /// The kernel may keep what it was told for this long: changes from elsewhere are invalidated.
@@ -29,8 +29,6 @@ const MAX_WRITE: u32 = 1 << 20;
 /// fuser's view of the live tree.
 pub struct Adapter {
     fs: Arc<Fs>,
-    /// Told of each request; `None` where processors may sleep.
-    awake: Option<Awake>,
     /// Whether the kernel opens files without asking once it is told to; if not it needs an answer each time.
     opens_alone: bool,
     /// The same of directories.
@@ -39,10 +37,9 @@ pub struct Adapter {
 
 impl Adapter {
     /// Around a live tree.
-    pub fn new(fs: Arc<Fs>, awake: Option<Awake>) -> Self {
+    pub fn new(fs: Arc<Fs>) -> Self {
         Self {
             fs,
-            awake,
             opens_alone: false,
             opens_dirs_alone: false,
         }
@@ -50,9 +47,7 @@ impl Adapter {
 
     /// The live tree, for a request.
     fn fs(&self) -> &Fs {
-        if let Some(awake) = &self.awake {
-            awake.touch();
-        }
+        awake::touch();
         &self.fs
     }
 

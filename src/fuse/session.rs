@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
-use log::{debug, info};
+use log::debug;
 
 use super::adapter::Adapter;
 use super::kernel::{self, MountError};
 use super::wake;
-use crate::awake::{self, Awake};
 use crate::fs::{Fs, Ino, Invalidator};
 
 /// How to mount.
@@ -27,8 +26,6 @@ pub struct MountConfig {
     pub read_only: bool,
     /// Threads that serve requests.
     pub threads: usize,
-    /// Keep processors awake while requests come ([`crate::awake`]), where we may.
-    pub awake: bool,
     /// Options for the kernel, checked by the command line: `noexec`, `nosuid`, …
     pub kernel: Vec<String>,
 }
@@ -72,8 +69,7 @@ pub fn mount(fs: &Arc<Fs>, mountpoint: &Path, config: &MountConfig) -> Result<Mo
     settings.clone_fd = config.threads > 1;
     // The kernel has been told whom to let in; the library is not to filter once more.
     let acl = SessionACL::All;
-    let awake = if config.awake { awake() } else { None };
-    let adapter = Adapter::new(Arc::clone(fs), awake);
+    let adapter = Adapter::new(Arc::clone(fs));
     let begun = Session::from_fd(adapter, device, acl, settings).and_then(|session| {
         let waker = wake::start(mountpoint)?;
         fs.set_invalidator(Arc::new(KernelNotifier(session.notifier(), waker)))?;
@@ -90,19 +86,6 @@ pub fn mount(fs: &Arc<Fs>, mountpoint: &Path, config: &MountConfig) -> Result<Mo
             Err(MountError::Handshake(error))
         }
     }
-}
-
-/// What keeps processors awake; `None` where this user may not, or nothing can.
-fn awake() -> Option<Awake> {
-    let device = Path::new(awake::DEVICE);
-    Awake::start(device)
-        .inspect_err(|error| {
-            info!(
-                "{}: {error}; processors sleep between requests",
-                device.display()
-            )
-        })
-        .ok()
 }
 
 impl Mounted {

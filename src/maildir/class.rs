@@ -53,11 +53,18 @@ impl Pattern {
 }
 
 /// Files that are scratch though they lie beside `tmp/`: the pattern, the program that writes them, and what for.
-pub const SCRATCH: &[(Pattern, &str, &str)] = &[(
-    Pattern::Temporary("mu"),
-    "GNU Mailutils",
-    "a mail while it is written; renamed into `cur/` or `new/` then",
-)];
+pub const SCRATCH: &[(Pattern, &str, &str)] = &[
+    (
+        Pattern::Temporary("mu"),
+        "GNU Mailutils",
+        "a mail while it is written; renamed into `cur/` or `new/` then",
+    ),
+    (
+        Pattern::Is("dovecot-uidlist.lock"),
+        "Dovecot",
+        "made and removed around every change of a folder: a plain file would wait for the disk's own journal, and outlive its holder",
+    ),
+];
 
 /// Server-local files: the pattern, the server that writes them, and why they may stay on this node.
 pub const SERVER_LOCAL: &[(Pattern, &str, &str)] = &[
@@ -84,7 +91,7 @@ pub const SERVER_LOCAL: &[(Pattern, &str, &str)] = &[
     (
         Pattern::StartsWith("dovecot-uidlist."),
         "Dovecot",
-        "temporary and lock of the uidlist",
+        "temporary of the uidlist",
     ),
     (
         Pattern::StartsWith("dovecot-keywords."),
@@ -312,7 +319,7 @@ mod tests {
             ("u/new/.mailbraid-wake", PathClass::Scratch),
             ("u/cur/1.2.vm:2,S", PathClass::Committed),
             ("u/dovecot.index.cache", PathClass::ServerLocal),
-            ("u/dovecot-uidlist.lock", PathClass::ServerLocal),
+            ("u/dovecot-uidlist.lock", PathClass::Scratch),
             ("u/dovecot-uidlist.tmp", PathClass::ServerLocal),
             ("u/dovecot-uidlist", PathClass::Understood),
             ("u/dovecot-uidvalidity.5f1c", PathClass::Understood),

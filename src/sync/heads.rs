@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 
 use super::one_line;
 use super::verify::{Checked, verify};
+use crate::awake;
 use crate::config::{PEER_COMMITS, check_node};
 use crate::history::{HistoryError, Repo};
 use crate::limits;
@@ -138,6 +139,7 @@ impl Heads {
         head: Oid,
         pushed: bool,
     ) -> Result<Considered, HistoryError> {
+        awake::touch();
         debug!("head of {node} came: {head}");
         let (before, mut good) = {
             let state = self.state.lock();

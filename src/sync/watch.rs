@@ -11,6 +11,7 @@ use log::warn;
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
 use super::Shared;
+use crate::awake;
 use crate::limits;
 
 /// The thread's body.
@@ -30,6 +31,7 @@ pub(super) fn run(shared: &Arc<Shared>, stop: &Receiver<()>) {
                 Err(_) => true,
             };
             if matters {
+                awake::touch();
                 // Full: somebody is about to look anyway.
                 let _ = tell.try_send(());
             }

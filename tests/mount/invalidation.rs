@@ -54,7 +54,6 @@ impl Inside {
             allow_other: false,
             read_only: false,
             threads: 2,
-            awake: false,
             kernel: Vec::new(),
         };
         let mut mounted = fuse::mount(&fs, &root, &config).unwrap();

@@ -59,7 +59,6 @@ impl Node {
             allow_other: uid != 0,
             read_only: false,
             threads: 2,
-            awake: false,
             kernel: Vec::new(),
         };
         let mut mounted = fuse::mount(&fs, &root, &config).unwrap();

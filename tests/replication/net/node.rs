@@ -21,6 +21,9 @@ use crate::support::mounted;
 /// put to sleep is woken at once. Dovecot 2.4 puts them to sleep after 30 seconds by itself.
 const HIBERNATION: &str = "imap_hibernate_timeout = 1 s
 service imap {
+  service_count = 0
+  process_limit = 100
+  process_min_avail = 3
   unix_listener imap-master {
     user = $default_internal_user
   }
