@@ -21,3 +21,4 @@ pub mod background;
 pub mod cli;
 pub mod config;
 pub mod limits;
+pub mod turns;

@@ -22,6 +22,7 @@ use super::error::FsError;
 use super::node::{Content, Ino};
 use crate::limits;
 use crate::maildir::{self, Oid};
+use crate::turns;
 
 /// A file's content made ready for a record.
 #[derive(Debug)]
@@ -50,9 +51,10 @@ impl Fs {
             };
             return match content {
                 Content::Memory(bytes) => Ok(slice(&bytes, offset, size)),
-                Content::Scratch(file, _)
-                | Content::Spilled(file, _)
-                | Content::Local(Some(file)) => read_file(&file, offset, size),
+                Content::Scratch(file, _) | Content::Spilled(file, _) => {
+                    turns::wait(|| read_file(&file, offset, size))
+                }
+                Content::Local(Some(file)) => read_file(&file, offset, size),
                 Content::Local(None) => {
                     let open = self.open_local(ino)?;
                     read_file(&open, offset, size)
@@ -285,13 +287,24 @@ impl Fs {
                 bytes
             }
         };
-        let oid = self.backing.hash(&bytes);
         if bytes.len() <= limits::INLINE_MAX {
+            let oid = self.backing.hash(&bytes);
             return Ok(sealed(oid, maildir::Content::Inline(bytes.to_vec()), None));
         }
+        let (oid, file) = turns::wait(|| self.spill(&bytes))?;
+        Ok(sealed(
+            oid,
+            maildir::Content::Spilled,
+            Some(Content::Spilled(Arc::new(file), 0)),
+        ))
+    }
+
+    /// Writes content to the file of its blob's id, durably.
+    fn spill(&self, bytes: &[u8]) -> Result<(Oid, File), FsError> {
+        let oid = self.backing.hash(bytes);
         let (file, path) = self.scratch_file()?;
         let written = file
-            .write_all_at(&bytes, 0)
+            .write_all_at(bytes, 0)
             .and_then(|()| file.sync_all())
             .and_then(|()| fs::rename(&path, self.backing.spill_dir().join(oid.to_string())))
             .and_then(|()| File::open(self.backing.spill_dir())?.sync_all());
@@ -299,11 +312,7 @@ impl Fs {
             let _ = fs::remove_file(&path);
             return Err(error.into());
         }
-        Ok(sealed(
-            oid,
-            maildir::Content::Spilled,
-            Some(Content::Spilled(Arc::new(file), 0)),
-        ))
+        Ok((oid, file))
     }
 
     /// Refuses content of `size` bytes, of which `written` are in a scratch file if it has one, that the disk has no room for, so that a writer hears of it

@@ -10,6 +10,7 @@ use super::{Durability, Fs, FsError, Pending, is_local, node};
 use crate::limits;
 use crate::maildir::class::{PathClass, WAKE, classify, classify_dir};
 use crate::maildir::{self, Attrs, Op};
+use crate::turns;
 
 /// `renameat2(2)` flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -403,7 +404,7 @@ impl Fs {
         if let Content::Local(Some(file)) = content
             && !self.is_on_record(ino)
         {
-            file.sync_all()?;
+            turns::wait(|| file.sync_all())?;
         }
         Ok(Pending((last > 0).then_some(last)))
     }

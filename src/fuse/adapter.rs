@@ -1,27 +1,24 @@
 //! From fuser's calls to the live tree's, one to one.
 
 use std::ffi::OsStr;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
-    Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
-    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use log::error;
 
+use super::attributes::{TTL, absent, attr, file_type, from_system, name_ttl, ttl};
 use crate::awake;
-use crate::fs::{self, Fs, FsError, Kind, Pending, SetAttr, Stat, Time};
-
-/// The kernel may keep what it was told for this long: changes from elsewhere are invalidated.
-const TTL: Duration = Duration::from_secs(1 << 30);
-/// The shortest that is not none: the kernel counts in jiffies, of 1 to 10 ms, and rounds up.
-const INSTANT: Duration = Duration::from_nanos(1);
+use crate::fs::{self, Fs, FsError, Pending, SetAttr, Stat};
+use crate::turns::{self, Turns};
 
 /// Most bytes of one write request: what the kernel sends at most.
 const MAX_WRITE: u32 = 1 << 20;
@@ -29,10 +26,28 @@ const MAX_WRITE: u32 = 1 << 20;
 /// fuser's view of the live tree.
 pub struct Adapter {
     fs: Arc<Fs>,
+    turns: Arc<Turns>,
     /// Whether the kernel opens files without asking once it is told to; if not it needs an answer each time.
     opens_alone: bool,
     /// The same of directories.
     opens_dirs_alone: bool,
+}
+
+/// A request that is being served: the live tree for it. Ends once the thread is to take another one.
+struct Serving<'a>(&'a Adapter);
+
+impl Deref for Serving<'_> {
+    type Target = Arc<Fs>;
+
+    fn deref(&self) -> &Arc<Fs> {
+        &self.0.fs
+    }
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.turns.served();
+    }
 }
 
 impl Adapter {
@@ -40,15 +55,16 @@ impl Adapter {
     pub fn new(fs: Arc<Fs>) -> Self {
         Self {
             fs,
+            turns: Turns::new(turns::most()),
             opens_alone: false,
             opens_dirs_alone: false,
         }
     }
 
-    /// The live tree, for a request.
-    fn fs(&self) -> &Fs {
+    /// Begins to serve a request. To be held until it is answered.
+    fn serve(&self) -> Serving<'_> {
         awake::touch();
-        &self.fs
+        Serving(self)
     }
 
     /// Answers once the operation is durable, where it waits for that; the thread goes on to the next request meanwhile.
@@ -59,94 +75,6 @@ impl Adapter {
                 .when_durable(pending, move |outcome| done(what, reply, outcome)),
             Err(failed) => reply.error(errno(what, &failed)),
         }
-    }
-}
-
-fn to_system((seconds, nanos): Time) -> SystemTime {
-    let whole = Duration::from_secs(seconds.unsigned_abs());
-    let start = if seconds < 0 {
-        UNIX_EPOCH.checked_sub(whole)
-    } else {
-        UNIX_EPOCH.checked_add(whole)
-    };
-    start.unwrap_or(UNIX_EPOCH) + Duration::from_nanos(u64::from(nanos))
-}
-
-fn from_system(time: TimeOrNow) -> Time {
-    let time = match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => SystemTime::now(),
-    };
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => (since.as_secs() as i64, since.subsec_nanos()),
-        // fuser has taken both parts away from the epoch, but the kernel's nanoseconds count forward from the second.
-        Err(before) => {
-            let parts = before.duration();
-            (-(parts.as_secs() as i64), parts.subsec_nanos())
-        }
-    }
-}
-
-fn attr(stat: &Stat) -> FileAttr {
-    let mtime = to_system(stat.mtime);
-    FileAttr {
-        ino: INodeNo(stat.ino),
-        size: stat.size,
-        blocks: stat.size.div_ceil(512),
-        atime: mtime,
-        mtime,
-        ctime: to_system(stat.ctime),
-        crtime: mtime,
-        kind: file_type(stat.kind),
-        perm: stat.mode,
-        nlink: stat.nlink,
-        uid: stat.uid,
-        gid: stat.gid,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
-    }
-}
-
-/// How long the kernel may keep attributes.
-fn ttl(stat: &Stat) -> Duration {
-    match (stat.asks_each_time, stat.is_held) {
-        (false, _) => TTL,
-        (true, false) => Duration::ZERO,
-        (true, true) => INSTANT,
-    }
-}
-
-/// How long it may keep a name.
-fn name_ttl(stat: &Stat) -> Duration {
-    if stat.asks_each_time {
-        Duration::ZERO
-    } else {
-        TTL
-    }
-}
-
-/// Attributes of a name that is not there: inode 0 lets the kernel remember that.
-fn absent() -> FileAttr {
-    attr(&Stat {
-        ino: 0,
-        kind: Kind::File,
-        size: 0,
-        mtime: (0, 0),
-        ctime: (0, 0),
-        nlink: 0,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        asks_each_time: false,
-        is_held: false,
-    })
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::Dir => FileType::Directory,
-        Kind::File => FileType::RegularFile,
     }
 }
 
@@ -192,7 +120,8 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.fs().lookup(parent.0, name.as_bytes()) {
+        let fs = self.serve();
+        match fs.lookup(parent.0, name.as_bytes()) {
             Err(FsError::NotFound) if fs::asks_each_time(name.as_bytes()) => {
                 reply.error(Errno::ENOENT);
             }
@@ -202,11 +131,13 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.fs().forget(ino.0, nlookup);
+        // No turn ends here: one request may say this of many inodes.
+        self.fs.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.fs().getattr(ino.0) {
+        let fs = self.serve();
+        match fs.getattr(ino.0) {
             Ok(stat) => reply.attr(&ttl(&stat), &attr(&stat)),
             Err(failed) => reply.error(errno("getattr", &failed)),
         }
@@ -230,6 +161,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let fs = self.serve();
         let change = SetAttr {
             size,
             mtime: mtime.map(from_system),
@@ -237,7 +169,7 @@ impl Filesystem for Adapter {
             uid,
             gid,
         };
-        match self.fs().setattr(ino.0, &change) {
+        match fs.setattr(ino.0, &change) {
             Ok(stat) => reply.attr(&ttl(&stat), &attr(&stat)),
             Err(failed) => reply.error(errno("setattr", &failed)),
         }
@@ -253,14 +185,11 @@ impl Filesystem for Adapter {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
+        let fs = self.serve();
         if mode & libc::S_IFMT != libc::S_IFREG {
             return reply.error(Errno::EPERM);
         }
-        entry(
-            "create",
-            reply,
-            self.fs().create(parent.0, name.as_bytes(), true),
-        );
+        entry("create", reply, fs.create(parent.0, name.as_bytes(), true));
     }
 
     fn mkdir(
@@ -272,7 +201,8 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        entry("mkdir", reply, self.fs().mkdir(parent.0, name.as_bytes()));
+        let fs = self.serve();
+        entry("mkdir", reply, fs.mkdir(parent.0, name.as_bytes()));
     }
 
     fn symlink(
@@ -287,11 +217,13 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done("unlink", reply, self.fs().unlink(parent.0, name.as_bytes()));
+        let fs = self.serve();
+        done("unlink", reply, fs.unlink(parent.0, name.as_bytes()));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done("rmdir", reply, self.fs().rmdir(parent.0, name.as_bytes()));
+        let fs = self.serve();
+        done("rmdir", reply, fs.rmdir(parent.0, name.as_bytes()));
     }
 
     fn rename(
@@ -304,11 +236,12 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let fs = self.serve();
         let no_replace = flags == RenameFlags::RENAME_NOREPLACE;
         if !flags.is_empty() && !no_replace {
             return reply.error(Errno::EINVAL);
         }
-        let begun = self.fs().begin_rename(
+        let begun = fs.begin_rename(
             parent.0,
             name.as_bytes(),
             newparent.0,
@@ -326,8 +259,9 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        match self.fs().begin_link(ino.0, newparent.0, newname.as_bytes()) {
-            Ok((stat, pending)) => self.fs.when_durable(pending, move |outcome| {
+        let fs = self.serve();
+        match fs.begin_link(ino.0, newparent.0, newname.as_bytes()) {
+            Ok((stat, pending)) => fs.when_durable(pending, move |outcome| {
                 entry("link", reply, outcome.map(|()| stat));
             }),
             Err(failed) => reply.error(errno("link", &failed)),
@@ -376,7 +310,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.fs().read(ino.0, offset, size as usize) {
+        let fs = self.serve();
+        match fs.read(ino.0, offset, size as usize) {
             Ok(bytes) => reply.data(&bytes),
             Err(failed) => reply.error(errno("read", &failed)),
         }
@@ -394,7 +329,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.fs().write(ino.0, offset, data) {
+        let fs = self.serve();
+        match fs.write(ino.0, offset, data) {
             Ok(()) => reply.written(data.len() as u32),
             Err(failed) => reply.error(errno("write", &failed)),
         }
@@ -408,7 +344,8 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer("fsync", reply, self.fs().begin_fsync(ino.0));
+        let fs = self.serve();
+        self.answer("fsync", reply, fs.begin_fsync(ino.0));
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -427,7 +364,8 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let listed = self.fs().readdir(ino.0, offset, &mut |entry| {
+        let fs = self.serve();
+        let listed = fs.readdir(ino.0, offset, &mut |entry| {
             reply.add(
                 INodeNo(entry.ino),
                 entry.place,
@@ -449,11 +387,13 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer("fsyncdir", reply, self.fs().begin_fsyncdir(ino.0));
+        let fs = self.serve();
+        self.answer("fsyncdir", reply, fs.begin_fsyncdir(ino.0));
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        match self.fs().statfs() {
+        let fs = self.serve();
+        match fs.statfs() {
             Ok(stat) => reply.statfs(
                 stat.blocks,
                 stat.bfree,

@@ -15,6 +15,7 @@
 //! - Both wait in the kernel for what only requests' threads can end, so a second process sees to it that a killed daemon ends ([`guard`]).
 
 mod adapter;
+mod attributes;
 pub mod guard;
 mod kernel;
 mod mounts;

@@ -3,7 +3,7 @@
 //! A sync is 80 µs of a disk's time and must not be 80 µs of a thread's that serves the mount, nor wake a thread for every waiter.
 //! So a waiter leaves what is to be done ([`Journal::when_durable`]) and goes on. Rules:
 //!
-//! - Who finds no sync running leads one: it notes the last record written, syncs without the mutex, and then does what it and all
+//! - Who finds no sync running leads one, and another thread takes the next request meanwhile ([`turns`]): it notes the last record written, syncs without the mutex, and then does what it and all
 //!   others left that this covers. A lone delivery is so synced by the thread that serves it: nobody is woken.
 //! - What came meanwhile is handed to the journal's own thread, which syncs until nothing is left. Under load it
 //!   never rests, and the threads that serve the mount never wait.
@@ -18,6 +18,7 @@ use parking_lot::MutexGuard;
 use super::error::JournalError;
 use super::segment::Segment;
 use super::writer::{Journal, Shared, State};
+use crate::turns;
 
 /// What is to be done once a record is durable, or never will be.
 pub type WhenDurable = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
@@ -101,7 +102,7 @@ impl Journal {
                 return outcome;
             }
             if state.syncing {
-                self.shared.synced.wait(&mut state);
+                turns::wait(|| self.shared.synced.wait(&mut state));
             } else {
                 state.syncing = true;
                 self.shared.sync(&mut state);
@@ -139,9 +140,11 @@ impl Shared {
             .collect();
         dirty.reverse();
         let synced = MutexGuard::unlocked(state, || {
-            dirty
-                .iter()
-                .try_for_each(|segment| segment.file.sync_data().map_err(segment.io("sync")))
+            turns::wait(|| {
+                dirty
+                    .iter()
+                    .try_for_each(|segment| segment.file.sync_data().map_err(segment.io("sync")))
+            })
         });
         state.count_syncs += 1;
         match synced {

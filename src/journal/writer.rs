@@ -19,6 +19,7 @@ use super::segment::{self, Segment};
 use super::{codec, prepare};
 use crate::limits;
 use crate::maildir::Op;
+use crate::turns;
 
 /// How a journal is kept.
 #[derive(Clone, Debug)]
@@ -352,7 +353,7 @@ impl Journal {
                     shared.work.notify_one();
                     let deadline = *deadline
                         .get_or_insert_with(|| Instant::now() + limits::JOURNAL_PREPARE_WAIT);
-                    if !shared.room.wait_until(state, deadline).timed_out() {
+                    if !turns::wait(|| shared.room.wait_until(state, deadline)).timed_out() {
                         continue;
                     }
                     "the next segment is not ready".to_owned()
@@ -450,7 +451,7 @@ impl Journal {
             && !shared.roomy(&state)
         {
             shared.work.notify_one();
-            if shared.room.wait_until(&mut state, deadline).timed_out() {
+            if turns::wait(|| shared.room.wait_until(&mut state, deadline)).timed_out() {
                 return;
             }
         }

@@ -52,6 +52,7 @@ pub use crate::history::room_left;
 use crate::history::{InitOptions, Reader, Repo, hash_blob};
 use crate::journal::{self, Journal, JournalError};
 use crate::maildir::{HashKind, MailboxFacts, Oid, Op};
+use crate::turns;
 use braid::Braider;
 use committer::{Committer, brought};
 use heads::Heads;
@@ -327,20 +328,17 @@ impl Backing for Store {
     }
 
     fn load_dir(&self, tree: Oid) -> io::Result<Vec<Entry>> {
-        self.readers
-            .with(|reader| reader.dir(tree))
+        turns::wait(|| self.readers.with(|reader| reader.dir(tree)))
             .map_err(|error| damaged(&error))
     }
 
     fn load_mailbox(&self, tree: Oid) -> io::Result<Option<MailboxFacts>> {
-        self.readers
-            .with(|reader| reader.mailbox(tree))
+        turns::wait(|| self.readers.with(|reader| reader.mailbox(tree)))
             .map_err(|error| damaged(&error))
     }
 
     fn read_blob(&self, oid: Oid) -> io::Result<Vec<u8>> {
-        self.readers
-            .with(|reader| reader.blob(oid))
+        turns::wait(|| self.readers.with(|reader| reader.blob(oid)))
             .map_err(|error| damaged(&error))
     }
 

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::{LiveView, StoreError};
 use crate::history::Maintenance;
 use crate::limits;
+use crate::turns;
 
 /// See the module's header.
 pub struct Shared {
@@ -97,7 +98,8 @@ impl Shared {
             && state.waiting.is_none()
             && !state.stopping
         {
-            if self.changed.wait_until(&mut state, deadline).timed_out() {
+            let waited = turns::wait(|| self.changed.wait_until(&mut state, deadline));
+            if waited.timed_out() {
                 return;
             }
         }

@@ -64,6 +64,7 @@ use crate::maildir::TreePath;
 use crate::maildir::codec::courier_keywords::{self, FileName};
 use crate::maildir::codec::uidvalidity;
 use crate::store::Change;
+use crate::turns;
 
 /// An index file by what it means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -198,7 +199,10 @@ impl Fs {
         let Some((folder, index)) = Self::index_at(&self.space.lock(), parent, name) else {
             return;
         };
-        if let Err(error) = self.make_ready(folder, index) {
+        if self.is_ready(&self.space.lock(), folder, index) {
+            return;
+        }
+        if let Err(error) = turns::wait(|| self.make_ready(folder, index)) {
             let path = self.space.lock().path(folder).unwrap_or_default();
             let name = String::from_utf8_lossy(name);
             warn!("{path}/{name}: the records could not be shown: {error}");
