@@ -40,7 +40,7 @@ static OWN: OnceLock<Awake> = OnceLock::new();
 /// From now on this process keeps processors awake for what it is [told](touch) of.
 ///
 /// # Errors
-/// See [`Awake::start`].
+/// Where the device is not there or not for this user, or no thread can be started.
 pub fn begin() -> io::Result<()> {
     let _ = OWN.set(Awake::start(Path::new(DEVICE))?);
     Ok(())
@@ -54,7 +54,7 @@ pub fn touch() {
 }
 
 /// Keeps processors awake as long as it is touched again and again.
-pub struct Awake {
+struct Awake {
     shared: Arc<Shared>,
     thread: Thread,
 }
@@ -70,10 +70,7 @@ struct Shared {
 
 impl Awake {
     /// Opens the device and starts the thread, which ends with this.
-    ///
-    /// # Errors
-    /// Where the device is not there or not for this user, or no thread can be started.
-    pub fn start(device: &Path) -> io::Result<Self> {
+    fn start(device: &Path) -> io::Result<Self> {
         let device = OpenOptions::new().write(true).open(device)?;
         let shared = Arc::new(Shared::default());
         let running = thread::Builder::new().name("mb-awake".to_owned()).spawn({
@@ -89,7 +86,7 @@ impl Awake {
     }
 
     /// Something came, and more is likely to come at once.
-    pub fn touch(&self) {
+    fn touch(&self) {
         // In one order with what `run` does before it rests: one of the two sees the other.
         self.shared.touched.fetch_add(1, Ordering::SeqCst);
         if !self.shared.on.load(Ordering::SeqCst) && !self.shared.on.swap(true, Ordering::SeqCst) {

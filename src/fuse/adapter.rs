@@ -37,9 +37,9 @@ pub struct Adapter {
 struct Serving<'a>(&'a Adapter);
 
 impl Deref for Serving<'_> {
-    type Target = Arc<Fs>;
+    type Target = Fs;
 
-    fn deref(&self) -> &Arc<Fs> {
+    fn deref(&self) -> &Fs {
         &self.0.fs
     }
 }

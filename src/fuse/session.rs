@@ -69,12 +69,12 @@ pub fn mount(fs: &Arc<Fs>, mountpoint: &Path, config: &MountConfig) -> Result<Mo
     settings.clone_fd = config.threads > 1;
     // The kernel has been told whom to let in; the library is not to filter once more.
     let acl = SessionACL::All;
-    let adapter = Adapter::new(Arc::clone(fs));
-    let begun = Session::from_fd(adapter, device, acl, settings).and_then(|session| {
-        let waker = wake::start(mountpoint)?;
-        fs.set_invalidator(Arc::new(KernelNotifier(session.notifier(), waker)))?;
-        Ok(session)
-    });
+    let begun =
+        Session::from_fd(Adapter::new(Arc::clone(fs)), device, acl, settings).and_then(|session| {
+            let waker = wake::start(mountpoint)?;
+            fs.set_invalidator(Arc::new(KernelNotifier(session.notifier(), waker)))?;
+            Ok(session)
+        });
     match begun {
         Ok(session) => Ok(Mounted {
             session: Some(session),

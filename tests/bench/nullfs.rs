@@ -26,7 +26,7 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyStatfs, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
-use mailbraid::awake::{Awake, DEVICE};
+use mailbraid::awake;
 use parking_lot::{Mutex, MutexGuard};
 
 /// The kernel may keep what it was told for this long.
@@ -54,6 +54,8 @@ pub fn config() -> Config {
 /// # Errors
 /// Where the mount fails.
 pub fn serve(mountpoint: &Path) -> std::io::Result<()> {
+    // Where it may not, our own mount may not either.
+    let _ = awake::begin();
     fuser::mount(NullFs::new(), mountpoint, &config())
 }
 
@@ -373,7 +375,6 @@ impl Nodes {
 /// The filesystem: one lock around everything.
 pub struct NullFs {
     nodes: Mutex<Nodes>,
-    awake: Option<Awake>,
 }
 
 impl NullFs {
@@ -396,15 +397,12 @@ impl NullFs {
                 next: 2,
                 by_ino: HashMap::from([(INodeNo::ROOT.0, root)]),
             }),
-            awake: Awake::start(Path::new(DEVICE)).ok(),
         }
     }
 
     /// The nodes, for a request.
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
-        if let Some(awake) = &self.awake {
-            awake.touch();
-        }
+        awake::touch();
         self.nodes.lock()
     }
 }

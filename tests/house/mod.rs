@@ -115,9 +115,9 @@ fn table() -> BTreeMap<String, BTreeSet<String>> {
     let mut config = one("maildir");
     config.insert("history".into());
     table.insert("config".into(), config);
-    table.insert("background".into(), BTreeSet::new());
-    table.insert("awake".into(), BTreeSet::new());
-    table.insert("turns".into(), BTreeSet::new());
+    for name in ["background", "awake", "turns"] {
+        table.insert(name.into(), BTreeSet::new());
+    }
     table
 }
 

@@ -199,10 +199,7 @@ impl Fs {
         let Some((folder, index)) = Self::index_at(&self.space.lock(), parent, name) else {
             return;
         };
-        if self.is_ready(&self.space.lock(), folder, index) {
-            return;
-        }
-        if let Err(error) = turns::wait(|| self.make_ready(folder, index)) {
+        if let Err(error) = self.make_ready(folder, index) {
             let path = self.space.lock().path(folder).unwrap_or_default();
             let name = String::from_utf8_lossy(name);
             warn!("{path}/{name}: the records could not be shown: {error}");
@@ -213,6 +210,11 @@ impl Fs {
         if self.is_ready(&self.space.lock(), folder, index) {
             return Ok(());
         }
+        turns::wait(|| self.bring_up_to_date(folder, index))
+    }
+
+    /// Shows what is not ready: folders are loaded, large files read and written.
+    fn bring_up_to_date(&self, folder: Ino, index: Index) -> Result<(), FsError> {
         if index == Index::Subscribed {
             return self.show_subscribed(folder);
         }
